@@ -1,0 +1,26 @@
+package hansa
+
+import (
+	_ "github.com/evanphx/json-patch/v5"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/prometheus/client_golang/prometheus"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "k8s.io/api/core/v1"
+	_ "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	_ "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
+	_ "k8s.io/apimachinery/pkg/apis/meta/v1"
+	_ "k8s.io/cli-runtime/pkg/genericclioptions"
+	_ "k8s.io/cli-runtime/pkg/printers"
+	_ "k8s.io/cli-runtime/pkg/resource"
+	_ "k8s.io/client-go/dynamic"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/kubectl/pkg/util/completion"
+	_ "sigs.k8s.io/controller-runtime"
+	_ "sigs.k8s.io/kubefed/pkg/apis/core/v1alpha1"
+	_ "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+	_ "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1/defaults"
+	_ "sigs.k8s.io/kubefed/pkg/apis/scheduling/v1alpha1"
+	_ "sigs.k8s.io/multicluster-runtime/pkg/manager"
+	_ "sigs.k8s.io/yaml"
+)
