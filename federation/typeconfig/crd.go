@@ -130,18 +130,7 @@ func overridesSchema() apiextv1.JSONSchemaProps {
 			Type:        "string",
 			MaxLength:   new(int64(maxPathLength)),
 			Description: "JSON pointer into the template, e.g. /spec/replicas.",
-			XValidations: apiextv1.ValidationRules{
-				{
-					Rule:    `self.startsWith('/')`,
-					Message: "an override path is a JSON pointer: it starts with '/', e.g. /spec/replicas",
-					Reason:  new(apiextv1.FieldValueInvalid),
-				},
-				{
-					Rule:    `!(self in ['/kind', '/metadata/name', '/metadata/namespace', '/metadata/generateName'])`,
-					Message: "kind, metadata.name, metadata.namespace and metadata.generateName are the same in every cluster and cannot be overridden",
-					Reason:  new(apiextv1.FieldValueForbidden),
-				},
-			},
+			XValidations: pathRules(),
 		},
 		"value": {XPreserveUnknownFields: new(true), Nullable: true, Description: "The value for add and replace; any JSON."},
 	}, "path")
@@ -153,6 +142,24 @@ func overridesSchema() apiextv1.JSONSchemaProps {
 	}))
 	overrides.MaxItems = new(int64(maxOverrides))
 	return overrides
+}
+
+// pathRules refuse override paths that KubeFed refuses while it reconciles (the forbidden ones) or silently applies to
+// another place (those that are no JSON pointer). One rule per path: the API server's cost budget is per rule.
+func pathRules() apiextv1.ValidationRules {
+	rules := apiextv1.ValidationRules{{
+		Rule:    `self.startsWith('/')`,
+		Message: "an override path is a JSON pointer: it starts with '/', e.g. /spec/replicas",
+		Reason:  new(apiextv1.FieldValueInvalid),
+	}}
+	for _, path := range []string{"/kind", "/metadata/name", "/metadata/namespace", "/metadata/generateName"} {
+		rules = append(rules, apiextv1.ValidationRule{
+			Rule:    "self != '" + path + "'",
+			Message: path + " is the same in every cluster and cannot be overridden",
+			Reason:  new(apiextv1.FieldValueForbidden),
+		})
+	}
+	return rules
 }
 
 func statusSchema() apiextv1.JSONSchemaProps {
