@@ -56,7 +56,8 @@ func RESTConfig(member *corev1b1.KubeFedCluster, secret *corev1.Secret) (*rest.C
 		}
 		config.Proxy = http.ProxyURL(proxy)
 	}
-	if _, _, err := rest.DefaultServerURL(config.Host, "", member.GroupVersionKind().GroupVersion(), true); err != nil {
+	endpoint, _, err := rest.DefaultServerURL(config.Host, "", corev1.SchemeGroupVersion, true)
+	if err != nil {
 		return nil, malformed("spec.apiEndpoint %q: %w", member.Spec.APIEndpoint, err)
 	}
 	if len(member.Spec.CABundle) > 0 && !x509.NewCertPool().AppendCertsFromPEM(member.Spec.CABundle) {
@@ -69,14 +70,14 @@ func RESTConfig(member *corev1b1.KubeFedCluster, secret *corev1.Secret) (*rest.C
 	case len(disabled) == 0:
 		config.CAData = member.Spec.CABundle
 	default:
-		config.Transport = relaxedTransport(member.Spec.CABundle, disabled, config.Proxy)
+		config.Transport = relaxedTransport(endpoint.Hostname(), member.Spec.CABundle, disabled, config.Proxy)
 		config.Proxy = nil
 	}
 	return config, nil
 }
 
-// relaxedTransport verifies the server's chain, but without the checks that disabled names.
-func relaxedTransport(ca []byte, disabled []corev1b1.TLSValidation, proxy func(*http.Request) (*url.URL, error)) http.RoundTripper {
+// relaxedTransport verifies the server's chain against host, but without the checks that disabled names.
+func relaxedTransport(host string, ca []byte, disabled []corev1b1.TLSValidation, proxy func(*http.Request) (*url.URL, error)) http.RoundTripper {
 	var roots *x509.CertPool // nil: the system's
 	if len(ca) > 0 {
 		roots = x509.NewCertPool()
@@ -87,7 +88,7 @@ func relaxedTransport(ca []byte, disabled []corev1b1.TLSValidation, proxy func(*
 			return errors.New("the server sent no certificate")
 		}
 		leaf := state.PeerCertificates[0]
-		options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), DNSName: state.ServerName}
+		options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), DNSName: host}
 		for _, cert := range state.PeerCertificates[1:] {
 			options.Intermediates.AddCert(cert)
 		}

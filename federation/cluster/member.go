@@ -1,0 +1,106 @@
+package cluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+
+	"github.com/hansa-dev/hansa/federation/api"
+)
+
+// Member is what is known of one registered cluster at one moment. It is immutable: a change makes a new Member.
+type Member struct {
+	Name   string
+	UID    types.UID         // of the KubeFedCluster
+	Labels map[string]string // of the KubeFedCluster; never change them
+	Health Health
+
+	link *link
+}
+
+// Ready reports whether the member's API server can be worked with now.
+func (m *Member) Ready() bool { return m.link != nil && m.Health.Ready == corev1.ConditionTrue }
+
+// Client talks to the member's API server without a rate limit of its own; nil when the registration is malformed.
+func (m *Member) Client() dynamic.Interface {
+	if m.link == nil {
+		return nil
+	}
+	return m.link.client
+}
+
+// Revision changes whenever endpoint, CA, proxy or credentials do, and so tells that Client is another one.
+func (m *Member) Revision() string {
+	if m.link == nil {
+		return ""
+	}
+	return m.link.revision
+}
+
+// link is one revision of the connection to a member.
+type link struct {
+	revision string
+	config   *rest.Config
+	http     *http.Client
+	client   dynamic.Interface
+	cluster  cluster.Cluster
+	cancel   context.CancelFunc
+}
+
+// newLink prepares the clients of a member; nothing is dialled yet.
+func newLink(kfc *corev1b1.KubeFedCluster, secret *corev1.Secret) (*link, error) {
+	config, err := RESTConfig(kfc, secret)
+	if err != nil {
+		return nil, err
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %q: %w: %w", kfc.Name, ErrMalformed, err)
+	}
+	dynamicClient, err := dynamic.NewForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %q: %w: %w", kfc.Name, ErrMalformed, err)
+	}
+	runtimeCluster, err := cluster.New(config, func(o *cluster.Options) { o.HTTPClient = client })
+	if err != nil {
+		return nil, fmt.Errorf("cluster %q: %w: %w", kfc.Name, ErrMalformed, err)
+	}
+	return &link{
+		revision: revisionOf(kfc, secret),
+		config:   config,
+		http:     client,
+		client:   dynamicClient,
+		cluster:  runtimeCluster,
+	}, nil
+}
+
+// close ends everything that runs on the link.
+func (l *link) close() {
+	l.cancel()
+	utilnet.CloseIdleConnectionsFor(l.http.Transport)
+}
+
+// revisionOf hashes all that a connection depends on.
+func revisionOf(kfc *corev1b1.KubeFedCluster, secret *corev1.Secret) string {
+	var token []byte
+	if secret != nil {
+		token = secret.Data[api.TokenKey]
+	}
+	content, err := json.Marshal(map[string]any{"spec": kfc.Spec, "token": token, "uid": kfc.UID})
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,361 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/cache"
+)
+
+// WatchState says how far a Watch has come.
+type WatchState string
+
+// The states of a Watch. Only Running means that its contents are complete.
+const (
+	WatchWaiting      WatchState = "Waiting"      // the first list is under way
+	WatchRunning      WatchState = "Running"      // listed; changes arrive
+	WatchForbidden    WatchState = "Forbidden"    // the cluster's RBAC refuses (HTTP 401 or 403)
+	WatchNotInstalled WatchState = "NotInstalled" // the cluster does not serve this kind (HTTP 404)
+	WatchUnreachable  WatchState = "Unreachable"  // any other failure of the list
+)
+
+// Backoff of a failing list: quick at first, and never so long that a granted role or an installed CRD goes unseen.
+const (
+	watchBackoffFirst = 200 * time.Millisecond
+	watchBackoffMax   = 5 * time.Second
+)
+
+// Watch mirrors the objects of one kind in one cluster. It is safe for concurrent use. Objects it returns are shared:
+// never change them.
+type Watch struct {
+	client   dynamic.ResourceInterface
+	resource schema.GroupVersionResource
+	selector string
+	changed  func(types.NamespacedName)
+	moved    func()
+	restart  chan struct{}
+
+	mu      sync.RWMutex
+	items   map[types.NamespacedName]*unstructured.Unstructured
+	listed  bool
+	version uint64 // of the last list
+	state   WatchState
+	message string
+}
+
+// WatchOptions select what a Watch mirrors and whom it tells.
+type WatchOptions struct {
+	Resource schema.GroupVersionResource
+	// Namespace limits the watch; empty means all namespaces, or a cluster-scoped kind.
+	Namespace string
+	// Selector is a label selector; empty means every object.
+	Selector string
+	// Changed is called, outside of any lock, after an object came, changed or went. It must not block.
+	Changed func(types.NamespacedName)
+	// Moved is called after State changed. It must not block.
+	Moved func()
+}
+
+// NewWatch returns a Watch that Run starts.
+func NewWatch(client dynamic.Interface, o WatchOptions) *Watch {
+	w := &Watch{
+		resource: o.Resource,
+		selector: o.Selector,
+		changed:  o.Changed,
+		moved:    o.Moved,
+		restart:  make(chan struct{}, 1),
+		items:    map[types.NamespacedName]*unstructured.Unstructured{},
+		state:    WatchWaiting,
+	}
+	w.client = client.Resource(o.Resource)
+	if o.Namespace != "" {
+		w.client = client.Resource(o.Resource).Namespace(o.Namespace)
+	}
+	return w
+}
+
+// Run lists and watches until ctx ends. Each failure is retried with a growing pause, which Restart cuts short.
+func (w *Watch) Run(ctx context.Context) {
+	pause := wait.Backoff{Duration: watchBackoffFirst, Factor: 2, Jitter: 0.2, Steps: 30, Cap: watchBackoffMax}
+	backoff := pause
+	for ctx.Err() == nil {
+		attempt, cancel := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		started := time.Now()
+		go func() { done <- w.reflector(attempt).ListAndWatchWithContext(attempt) }()
+		var err error
+		select {
+		case err = <-done:
+		case <-w.restart:
+			cancel()
+			<-done
+			cancel()
+			continue
+		}
+		cancel()
+		if err == nil || time.Since(started) > watchBackoffMax {
+			backoff = pause
+		}
+		if err != nil && ctx.Err() == nil {
+			w.fail(err)
+		}
+		timer := time.NewTimer(backoff.Step())
+		select {
+		case <-ctx.Done():
+		case <-w.restart:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// Restart drops the current connection, if any, and lists again at once. The registry calls it when a member's API
+// answers again, since a broken watch may otherwise take long to notice.
+func (w *Watch) Restart() {
+	select {
+	case w.restart <- struct{}{}:
+	default:
+	}
+}
+
+// State returns how far the watch has come and, when it is not running, why.
+func (w *Watch) State() (WatchState, string) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.state, w.message
+}
+
+// Synced reports whether the watch has ever listed completely. Contents stay valid, if old, while the cluster is away.
+func (w *Watch) Synced() bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.listed
+}
+
+// Get returns the object of that name, nil when there is none.
+func (w *Watch) Get(key types.NamespacedName) *unstructured.Unstructured {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.items[key]
+}
+
+// Keys returns the names of all objects, in no particular order.
+func (w *Watch) Keys() []types.NamespacedName {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	keys := make([]types.NamespacedName, 0, len(w.items))
+	for key := range w.items {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// Observe takes in the answer to a write of our own, so that what follows does not act on an older copy while the
+// watch event is still on its way. An answer older than what the watch already holds is ignored.
+func (w *Watch) Observe(obj *unstructured.Unstructured) {
+	strip(obj)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := nameOf(obj)
+	if have := w.items[key]; have == nil || newer(obj, have) {
+		w.items[key] = obj
+	}
+}
+
+func (w *Watch) reflector(ctx context.Context) *cache.Reflector {
+	selecting := func(options metav1.ListOptions) metav1.ListOptions {
+		options.LabelSelector = w.selector
+		return options
+	}
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return w.client.List(ctx, selecting(options))
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return w.client.Watch(ctx, selecting(options))
+		},
+	}
+	return cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, reflected{w}, cache.ReflectorOptions{
+		Name:            "hansa/" + w.resource.Resource,
+		TypeDescription: w.resource.String(),
+		Backoff:         &wait.Backoff{Duration: watchBackoffFirst, Factor: 2, Jitter: 0.2, Steps: 30, Cap: watchBackoffMax},
+	})
+}
+
+// fail records why the watch is not running. A watch that ended in the ordinary way keeps its state.
+func (w *Watch) fail(err error) {
+	state := WatchUnreachable
+	switch {
+	case errors.Is(err, context.Canceled):
+		return
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		state = WatchForbidden
+	case isNotServed(err):
+		state = WatchNotInstalled
+	}
+	w.move(state, err.Error())
+}
+
+// isNotServed recognises the answer of an API server that has no such resource: a 404 about no particular object.
+func isNotServed(err error) bool {
+	if meta.IsNoMatchError(err) {
+		return true
+	}
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code == http.StatusNotFound
+}
+
+func (w *Watch) move(state WatchState, message string) {
+	w.mu.Lock()
+	same := w.state == state
+	w.state, w.message = state, message
+	if state == WatchRunning {
+		w.listed = true
+	}
+	if state == WatchNotInstalled {
+		// The kind is gone from the cluster, and its objects with it.
+		w.listed = false
+		clear(w.items)
+	}
+	w.mu.Unlock()
+	if !same && w.moved != nil {
+		w.moved()
+	}
+}
+
+// reflected is the side of a Watch that its reflector writes to.
+type reflected struct{ *Watch }
+
+var _ cache.ReflectorStore = reflected{}
+
+func (r reflected) Add(obj any) error    { return r.set(obj) }
+func (r reflected) Update(obj any) error { return r.set(obj) }
+func (r reflected) Resync() error        { return nil }
+
+func (r reflected) set(obj any) error {
+	u, err := asUnstructured(obj)
+	if err != nil {
+		return err
+	}
+	strip(u)
+	key := nameOf(u)
+	r.mu.Lock()
+	have := r.items[key]
+	if have != nil && !newer(u, have) {
+		r.mu.Unlock()
+		return nil // the echo of a write that Observe has taken in
+	}
+	r.items[key] = u
+	r.mu.Unlock()
+	if r.changed != nil {
+		r.changed(key)
+	}
+	return nil
+}
+
+func (r reflected) Delete(obj any) error {
+	u, err := asUnstructured(obj)
+	if err != nil {
+		return err
+	}
+	key := nameOf(u)
+	r.mu.Lock()
+	// A newer object of the same name may have been written since: the event is about its predecessor.
+	if have := r.items[key]; have != nil && have.GetUID() == u.GetUID() {
+		delete(r.items, key)
+	}
+	r.mu.Unlock()
+	if r.changed != nil {
+		r.changed(key)
+	}
+	return nil
+}
+
+func (r reflected) Replace(list []any, version string) error {
+	items := make(map[types.NamespacedName]*unstructured.Unstructured, len(list))
+	for _, obj := range list {
+		u, err := asUnstructured(obj)
+		if err != nil {
+			return err
+		}
+		strip(u)
+		items[nameOf(u)] = u
+	}
+	var touched []types.NamespacedName
+	r.mu.Lock()
+	// Versions that went back tell of a cluster restored or rebuilt: what is held is of another life.
+	reborn := versionNumber(version) < r.version
+	r.version = versionNumber(version)
+	for key, have := range r.items {
+		listed := items[key]
+		switch {
+		case reborn:
+			touched = append(touched, key)
+		case listed == nil && versionNumber(have.GetResourceVersion()) > r.version:
+			items[key] = have // written after the list was taken
+		case listed == nil:
+			touched = append(touched, key)
+		case newer(have, listed):
+			items[key] = have
+		}
+	}
+	for key, now := range items {
+		if have := r.items[key]; have == nil || have.GetResourceVersion() != now.GetResourceVersion() {
+			touched = append(touched, key)
+		}
+	}
+	r.items = items
+	r.mu.Unlock()
+	r.move(WatchRunning, "")
+	if r.changed != nil {
+		for _, key := range touched {
+			r.changed(key)
+		}
+	}
+	return nil
+}
+
+func asUnstructured(obj any) (*unstructured.Unstructured, error) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return nil, fmt.Errorf("watch delivered %T, not an object", obj)
+	}
+	return u, nil
+}
+
+func nameOf(obj *unstructured.Unstructured) types.NamespacedName {
+	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+}
+
+// strip drops what nobody here reads: managedFields are often half of an object.
+func strip(obj *unstructured.Unstructured) {
+	unstructured.RemoveNestedField(obj.Object, "metadata", "managedFields")
+}
+
+// newer compares resource versions as the integers they are (KEP-5504 makes that order official).
+func newer(a, b *unstructured.Unstructured) bool {
+	return versionNumber(a.GetResourceVersion()) > versionNumber(b.GetResourceVersion())
+}
+
+func versionNumber(version string) uint64 {
+	n, err := strconv.ParseUint(version, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
