@@ -1,0 +1,136 @@
+package plan
+
+import (
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/hansa-dev/hansa/federation/api"
+)
+
+// same reports whether writing desired would change nothing of what Hansa sends: everything but status and what API
+// servers keep in metadata. apiVersion does not count, since the member's objects are read in one version whatever was
+// written. Defaults that a member has filled in do count, because they cannot be told from fields that the template
+// has lost.
+func same(desired, existing map[string]any) bool {
+	return equalObjects(desired, existing, "metadata", "status", "apiVersion", "kind") &&
+		equalMetadata(field(desired, "metadata"), field(existing, "metadata"))
+}
+
+func equalMetadata(a, b map[string]any) bool {
+	for _, key := range []string{"labels", "annotations", "finalizers", "ownerReferences"} {
+		if !isEmpty(a[key]) || !isEmpty(b[key]) {
+			if !equal(a[key], b[key]) {
+				return false
+			}
+		}
+	}
+	return a["name"] == b["name"] && stringOr(a["namespace"], "") == stringOr(b["namespace"], "")
+}
+
+func isEmpty(value any) bool {
+	switch v := value.(type) {
+	case nil:
+		return true
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	default:
+		return false
+	}
+}
+
+// equal compares JSON values. A member that is null equals one that is absent, and numbers are compared by value.
+func equal(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		return ok && equalObjects(a, b)
+	case []any:
+		b, ok := b.([]any)
+		if !ok || len(a) != len(b) {
+			return false
+		}
+		for i := range a {
+			if !equal(a[i], b[i]) {
+				return false
+			}
+		}
+		return true
+	case int64:
+		if b, ok := b.(float64); ok {
+			return float64(a) == b
+		}
+	case float64:
+		if b, ok := b.(int64); ok {
+			return a == float64(b)
+		}
+	}
+	switch b.(type) {
+	case map[string]any, []any:
+		return false
+	default:
+		return a == b
+	}
+}
+
+// equalObjects compares two objects but for the fields named.
+func equalObjects(a, b map[string]any, except ...string) bool {
+	for key, value := range a {
+		if !contains(except, key) && !equal(value, b[key]) {
+			return false
+		}
+	}
+	for key, value := range b {
+		if value != nil && a[key] == nil && !contains(except, key) {
+			return false
+		}
+	}
+	return true
+}
+
+func contains(list []string, s string) bool {
+	for _, item := range list {
+		if item == s {
+			return true
+		}
+	}
+	return false
+}
+
+// metadataAsWanted reports whether the labels and annotations of an object whose generation is the recorded one are
+// still as wanted: they change without a new generation. Annotations are the member's own, so only overrides of
+// metadata need the desired object.
+func metadataAsWanted(want Want, cluster string, obj *unstructured.Unstructured) bool {
+	if want.Overrides.Touches(cluster, "metadata") || want.Target.IsNamespace() {
+		desired, err := Desired(want, cluster, obj)
+		if err != nil {
+			return false
+		}
+		a, b := field(desired.Object, "metadata"), field(obj.Object, "metadata")
+		return equalStrings(a, b, "labels") && equalStrings(a, b, "annotations")
+	}
+	template, _, err := templateOf(want.Object)
+	if err != nil {
+		return false
+	}
+	wanted := field(field(template, "metadata"), "labels")
+	actual := field(field(obj.Object, "metadata"), "labels")
+	if actual[api.ManagedLabel] != api.Managed {
+		return false
+	}
+	extra := 1
+	for key, value := range wanted {
+		if key == api.ManagedLabel {
+			extra = 0
+			continue
+		}
+		if other, found := actual[key]; !found || !equal(value, other) {
+			return false
+		}
+	}
+	return len(actual) == len(wanted)+extra
+}
+
+func equalStrings(a, b map[string]any, key string) bool {
+	return isEmpty(a[key]) && isEmpty(b[key]) || equal(a[key], b[key])
+}
