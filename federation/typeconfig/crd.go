@@ -127,9 +127,9 @@ func overridesSchema() apiextv1.JSONSchemaProps {
 	patch := object(map[string]apiextv1.JSONSchemaProps{
 		"op": {Type: "string", Pattern: "^(add|remove|replace)?$", Description: "add, remove or replace (the default)."},
 		"path": {
-			Type:        "string",
-			MaxLength:   new(int64(maxPathLength)),
-			Description: "JSON pointer into the template, e.g. /spec/replicas.",
+			Type:         "string",
+			MaxLength:    new(int64(maxPathLength)),
+			Description:  "JSON pointer into the template, e.g. /spec/replicas.",
 			XValidations: pathRules(),
 		},
 		"value": {XPreserveUnknownFields: new(true), Nullable: true, Description: "The value for add and replace; any JSON."},
