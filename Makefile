@@ -1,0 +1,100 @@
+# `make` or `make help` lists the targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+MODULE   := github.com/hansa-dev/hansa
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X $(MODULE)/cmd/internal/cli.Version=$(VERSION)
+PROGRAMS := hansa kubefedctl hansa-lab
+
+# A checkout without git, or of another user, must build too.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+
+# The tools are pinned in go.tool.mod, apart from what the programs depend on.
+tool = go tool -modfile=go.tool.mod $(1)
+
+# kubefed's own tests import a package that no longer exists, hence -e; what it complains about is of no use to anybody.
+TIDY := go mod tidy -e
+
+##@ Use
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: programs bin/kubectl ## Put hansa, kubefedctl, hansa-lab and kubectl into bin/
+
+.PHONY: programs
+programs: ## Put hansa, kubefedctl and hansa-lab into bin/, without Kubernetes
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS:%=./cmd/%)
+
+# The lab knows whether its Kubernetes binary is built already, so this always asks it.
+.PHONY: bin/kubectl
+bin/kubectl: programs
+	bin/hansa-lab build --install bin
+
+.PHONY: lab
+lab: build ## Start a host and two members, join them and spread the sample application
+	bin/hansa-lab tour
+
+.PHONY: lab-down
+lab-down: programs ## Stop the lab and remove everything it made
+	bin/hansa-lab down
+
+##@ Check
+
+.PHONY: test
+test: build test-unit test-e2e ## Run every test, end to end included
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no cluster
+	$(call tool,gotestsum) --format pkgname --hide-summary=skipped -- $$(go list ./... | grep -v '^$(MODULE)/e2e')
+
+.PHONY: test-e2e
+test-e2e: build ## Run the tests of the lab and those that run in it
+	$(call tool,gotestsum) --format testname --hide-summary=skipped -- -count=1 -timeout 20m ./e2e/...
+
+.PHONY: race
+race: ## Run the tests that need no cluster under the race detector
+	CGO_ENABLED=1 $(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -race $$(go list ./... | grep -v '^$(MODULE)/e2e')
+
+.PHONY: lint
+lint: ## Run the linters
+	go vet ./...
+	$(call tool,golangci-lint) run ./...
+
+.PHONY: verify
+verify: ## Check that generated files, go.mod and formatting are up to date; changes nothing
+	.ci/verify
+
+.PHONY: bench
+bench: build ## Run the benchmarks, or one part: make bench BENCH=propagation
+	bin/hansa-lab bench $(BENCH)
+
+##@ Change
+
+.PHONY: fmt
+fmt: ## Format the Go files
+	$(call tool,golangci-lint) fmt ./...
+
+.PHONY: generate
+generate: ## Make config/crd from KubeFed's types and config/crdgen/overlay.yaml
+	@rm -rf bin/crd && mkdir -p bin/crd
+	$(call tool,controller-gen) crd paths=sigs.k8s.io/kubefed/pkg/apis/core/... \
+		paths=sigs.k8s.io/kubefed/pkg/apis/scheduling/... output:crd:dir=bin/crd
+	@rm -f config/crd/*.yaml
+	go run ./config/crdgen -in bin/crd -out config/crd
+	@rm -r bin/crd
+
+.PHONY: tidy
+tidy: ## Tidy go.mod and go.sum
+	@mkdir -p bin
+	$(TIDY) 2>bin/tidy.log || { cat bin/tidy.log; exit 1; }
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
