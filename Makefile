@@ -35,7 +35,7 @@ programs: ## Put hansa, kubefedctl and hansa-lab into bin/, without Kubernetes
 # The lab knows whether its Kubernetes binary is built already, so this always asks it.
 .PHONY: bin/kubectl
 bin/kubectl: programs
-	bin/hansa-lab build --install bin
+	bin/hansa-lab install-kubectl bin
 
 .PHONY: lab
 lab: build ## Start a host and two members, join them and spread the sample application
