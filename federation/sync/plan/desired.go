@@ -109,6 +109,9 @@ var serverOwned = []string{
 
 // fromTemplate copies the template's content without what cannot come from it.
 func fromTemplate(want Want, withAnnotations bool) (map[string]any, error) {
+	if want.Object == nil {
+		return nil, errors.New("there is no federated object to take the template from")
+	}
 	template, _, err := templateOf(want.Object)
 	if err != nil {
 		return nil, err

@@ -13,18 +13,21 @@ import (
 )
 
 // Make returns one step per cluster in have, sorted by cluster. It modifies neither want nor have; the objects in the
-// steps share nothing with them.
+// steps share nothing with them. Without a federated object the mode is Orphan whatever Mode says, and an unknown Mode
+// does nothing: neither may turn into a deletion.
 func Make(want Want, have []Have) []Step {
 	steps := make([]Step, 0, len(have))
 	for _, h := range have {
 		var step Step
 		switch {
+		case want.Mode == Orphan || want.Object == nil:
+			step = orphan(h)
 		case want.Mode == Sync && slices.Contains(want.Placed, h.Cluster):
 			step = place(want, h)
-		case want.Mode == Orphan:
-			step = orphan(h)
-		default:
+		case want.Mode == Sync || want.Mode == Delete:
 			step = remove(want, h)
+		default:
+			step = Step{Verb: None}
 		}
 		step.Cluster = h.Cluster
 		steps = append(steps, step)
@@ -80,7 +83,7 @@ func existing(want Want, h Have) Step {
 	}
 
 	version := Version(obj)
-	if h.Recorded != "" && h.Recorded == version && (strings.HasPrefix(version, "rv:") || metadataAsWanted(want, h.Cluster, obj)) {
+	if label == api.Managed && h.Recorded == version && (strings.HasPrefix(version, "rv:") || metadataAsWanted(want, h.Cluster, obj)) {
 		return Step{Verb: None, Version: version, Report: true}
 	}
 	desired, err := Desired(want, h.Cluster, obj)
@@ -138,17 +141,23 @@ func unlabel(obj *unstructured.Unstructured) Step {
 	return Step{Verb: Unlabel, UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion()}
 }
 
-// deleteOptions are the user's, with two additions: only this very object may be deleted, and its dependents go with it
-// (a Job deleted through batch/v1 would leave its Pods behind otherwise).
+// deleteOptions are the user's grace period, preconditions and policy for dependents, as in KubeFed, with two additions:
+// only this very object may be deleted, and its dependents go with it unless the user says otherwise (a Job deleted
+// through batch/v1 would leave its Pods behind).
 func deleteOptions(want Want, obj *unstructured.Unstructured) metav1.DeleteOptions {
-	options := *want.DeleteOptions.DeepCopy()
+	given := want.DeleteOptions.DeepCopy()
+	options := metav1.DeleteOptions{
+		GracePeriodSeconds: given.GracePeriodSeconds,
+		Preconditions:      given.Preconditions,
+		PropagationPolicy:  given.PropagationPolicy,
+	}
 	if options.Preconditions == nil {
 		options.Preconditions = &metav1.Preconditions{}
 	}
 	if options.Preconditions.UID == nil {
 		options.Preconditions.UID = new(obj.GetUID())
 	}
-	if options.PropagationPolicy == nil && options.OrphanDependents == nil { //nolint:staticcheck // users may still set the old field
+	if options.PropagationPolicy == nil {
 		options.PropagationPolicy = new(metav1.DeletePropagationBackground)
 	}
 	return options
