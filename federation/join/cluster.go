@@ -1,0 +1,127 @@
+package join
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+)
+
+// reachTimeout bounds the first request to a cluster. A cluster that takes longer is as good as away for a person who
+// waits, and every later request is made only after the first one was answered.
+const reachTimeout = 10 * time.Second
+
+// Cluster is one side of a join: a cluster as the kubeconfig of the person who joins knows it.
+type Cluster struct {
+	// Name is how messages call it: the member's name, or "the host cluster".
+	Name string
+	// Context is the kubeconfig context it comes from; only messages use it.
+	Context string
+	// Config is how to reach it with the person's own credentials.
+	Config *rest.Config
+
+	client client.Client
+}
+
+// open prepares the clients. It makes no request: a dead cluster is found out by reach.
+func (c *Cluster) open() error {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, rbacv1.AddToScheme, authorizationv1.AddToScheme, corev1b1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return fmt.Errorf("building the scheme: %w", err)
+		}
+	}
+	config := rest.CopyConfig(c.Config)
+	config.QPS = -1
+	made, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("%s: making a client for context %q: %w", c.Name, c.Context, err)
+	}
+	c.client = made
+	return nil
+}
+
+// reach asks a cluster for its version. Errors say which context and endpoint did not answer, why, and what to do.
+func (c *Cluster) reach(ctx context.Context) (*version.Info, error) {
+	info, err := serverVersion(ctx, c.Config)
+	if err != nil {
+		return nil, fmt.Errorf("%s (context %q, endpoint %s) cannot be reached: %w\n%s",
+			c.Name, c.Context, c.Config.Host, err, advice(err))
+	}
+	return info, nil
+}
+
+// serverVersion asks the API server that a config leads to for its version.
+func serverVersion(ctx context.Context, config *rest.Config) (*version.Info, error) {
+	short := rest.CopyConfig(config)
+	short.Timeout = reachTimeout
+	asking, err := discovery.NewDiscoveryClientForConfig(short)
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	body, err := asking.RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
+	if err != nil {
+		return nil, err
+	}
+	return parseVersion(body)
+}
+
+// advice is the next step after a cluster did not answer.
+func advice(err error) string {
+	var (
+		unknownCA x509.UnknownAuthorityError
+		wrongHost x509.HostnameError
+		invalid   x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &unknownCA):
+		return "The server's certificate is not signed by the CA of the context. Check certificate-authority-data in the kubeconfig."
+	case errors.As(err, &wrongHost):
+		return "The server's certificate is for another name. Check the server address in the kubeconfig."
+	case errors.As(err, &invalid):
+		return "The server's certificate is not valid (expired, or not yet valid). Renew it, or check the clocks."
+	case apierrors.IsUnauthorized(err):
+		return "The server does not accept the credentials of the context. Renew them and try again."
+	case apierrors.IsForbidden(err):
+		return "The user of the context may not do this. Use a context with the rights of a cluster admin."
+	}
+	return "Check that the cluster runs, and that the context and its server address are the right ones (kubectl config get-contexts)."
+}
+
+// proxyOf returns the proxy that a kubeconfig names for a cluster; empty when it names none. Proxies of the
+// environment are this machine's and are not handed to the hub.
+func proxyOf(config *rest.Config) (string, error) {
+	if config.Proxy == nil {
+		return "", nil
+	}
+	endpoint, err := url.Parse(config.Host)
+	if err != nil {
+		return "", fmt.Errorf("endpoint %q: %w", config.Host, err)
+	}
+	proxy, err := config.Proxy(&http.Request{URL: endpoint})
+	if err != nil {
+		return "", fmt.Errorf("proxy of endpoint %q: %w", config.Host, err)
+	}
+	if proxy == nil {
+		return "", nil
+	}
+	return proxy.String(), nil
+}
