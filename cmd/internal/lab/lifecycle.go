@@ -1,0 +1,137 @@
+package lab
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	cliflag "k8s.io/component-base/cli/flag"
+
+	"github.com/hansa-dev/hansa/e2e/lab"
+)
+
+// noKubelets is what everybody who looks for running Pods has to know.
+const noKubelets = "There are no kubelets in this lab: a Deployment gets its ReplicaSet and Pods, and the Pods stay Pending."
+
+func (o *options) upCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Boot a hub and member clusters, and wait until they are ready",
+		Long: `Boot a hub and member clusters m1, m2, … in parallel, and wait until they are ready. The first time it builds
+Kubernetes, which takes some minutes. A lab that is up is left alone; its dead clusters are started.
+If it fails or is interrupted, everything it made is gone again.
+
+` + noKubelets,
+		Args:              exactly(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := o.open()
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			if err := l.Up(cmd.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(o.streams.Out, "lab %s is up after %.1f s: %s\n%s\n", l.Name(), time.Since(began).Seconds(), l.Dir(), noKubelets)
+			fmt.Fprintf(o.streams.Out, "export KUBECONFIG=%s\n", l.Kubeconfig())
+			return nil
+		},
+	}
+	cmd.Flags().IntVar(&o.lab.Members, "members", lab.DefaultMembers, "number of member clusters")
+	cmd.Flags().Var(cliflag.NewMapStringBool(&o.lab.Gates), "feature-gates", "feature gates for all Kubernetes programs, as NAME=true,NAME=false")
+	return cmd
+}
+
+func (o *options) downCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "down",
+		Short:             "End everything that belongs to the lab and remove its directory",
+		Args:              exactly(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := o.open()
+			if err != nil {
+				return err
+			}
+			found, err := l.Down(cmd.Context())
+			switch {
+			case err != nil:
+				return err
+			case found:
+				fmt.Fprintf(o.streams.Out, "lab %s is down: no process and no file of it is left\n", l.Name())
+			default:
+				fmt.Fprintf(o.streams.Out, "there is no lab %s: nothing to do\n", l.Name())
+			}
+			return nil
+		},
+	}
+}
+
+func (o *options) kubeconfigCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "kubeconfig",
+		Short:             "Print the path of the lab's kubeconfig, with a context for each cluster",
+		Args:              exactly(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(*cobra.Command, []string) error {
+			l, err := o.open()
+			if err != nil {
+				return err
+			}
+			if _, err := l.Clusters(); err != nil {
+				return err
+			}
+			fmt.Fprintln(o.streams.Out, l.Kubeconfig())
+			return nil
+		},
+	}
+}
+
+func (o *options) binaryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "binary",
+		Short:             "Print the path of the Kubernetes binary, building it if need be",
+		Args:              exactly(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := o.build(cmd)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(o.streams.Out, b.Path)
+			return nil
+		},
+	}
+}
+
+func (o *options) installKubectlCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "install-kubectl DIR",
+		Short: "Put kubectl into a folder",
+		Long:  "Put kubectl into a folder. It is the Kubernetes binary, built if need be, under the name by which it knows to be kubectl.",
+		Args:  exactly("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := o.build(cmd)
+			if err != nil {
+				return err
+			}
+			return b.Install(args[0], "kubectl")
+		},
+	}
+}
+
+func (o *options) build(cmd *cobra.Command) (lab.Binary, error) {
+	source := o.lab.Source
+	if source == "" {
+		var err error
+		if source, err = lab.FindSource(); err != nil {
+			return lab.Binary{}, err
+		}
+	}
+	b, err := lab.FindBinary(cmd.Context(), source)
+	if err != nil {
+		return lab.Binary{}, err
+	}
+	return b, b.Build(cmd.Context(), o.streams.ErrOut)
+}

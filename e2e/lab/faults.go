@@ -1,0 +1,197 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// programPrefix begins the target that names a program: "program/NAME".
+const programPrefix = "program/"
+
+// Kill ends a target with SIGKILL and waits until it is gone; its data stays. A target is a cluster ("m1"), one of
+// its components ("m1/apiserver") or a program ("program/NAME").
+func (l *Lab) Kill(ctx context.Context, target string) error {
+	return l.onTarget(ctx, target, func(processes []Process) error {
+		return end(ctx, processes, 0)
+	})
+}
+
+// Pause stops a target (as for Kill) with SIGSTOP: its connections stay open and are not answered.
+func (l *Lab) Pause(ctx context.Context, target string) error {
+	return l.signal(ctx, target, syscall.SIGSTOP)
+}
+
+// Resume lets a paused target go on.
+func (l *Lab) Resume(ctx context.Context, target string) error {
+	return l.signal(ctx, target, syscall.SIGCONT)
+}
+
+func (l *Lab) signal(ctx context.Context, target string, sig syscall.Signal) error {
+	return l.onTarget(ctx, target, func(processes []Process) error {
+		if len(living(processes)) == 0 {
+			return fmt.Errorf("%s of lab %s is not running", target, l.opts.Name)
+		}
+		var errs []error
+		for _, p := range processes {
+			errs = append(errs, p.Signal(sig))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// Start starts what is not running of a target, a cluster or one of its components, with the ports and the data that
+// it had, and waits until the cluster is ready.
+func (l *Lab) Start(ctx context.Context, target string) error {
+	unlock, err := l.lockExisting(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if strings.HasPrefix(target, programPrefix) {
+		return fmt.Errorf("%s cannot be started by name: start it with its command", target)
+	}
+	c, components, err := l.find(target)
+	if err != nil {
+		return err
+	}
+	_, err = l.startCluster(ctx, c, components)
+	return err
+}
+
+// startCluster is Start under the lock. It tells whether there was anything to start.
+func (l *Lab) startCluster(ctx context.Context, c Cluster, components []Component) (bool, error) {
+	var dead []Component
+	for _, component := range components {
+		r, err := readRecord(c.record(component))
+		if err != nil {
+			return false, err
+		}
+		switch r.Activity() {
+		case Gone:
+			dead = append(dead, component)
+		case Paused:
+			return false, fmt.Errorf("%s of %s is paused: resume it first", component, c.Name)
+		case Running:
+		}
+	}
+	if len(dead) == 0 {
+		return false, nil
+	}
+	for component, port := range c.ports.by() {
+		if slices.Contains(dead, component) && !portFree(*port) {
+			return false, fmt.Errorf("starting %s: port %d of its %s is in use by another program: end that one and try again", c.Name, *port, component)
+		}
+	}
+	if err := l.startComponents(ctx, c, dead); err != nil {
+		return false, fmt.Errorf("starting cluster %s: %w", c.Name, err)
+	}
+	return true, nil
+}
+
+// endComponents kills components of a cluster.
+func (l *Lab) endComponents(ctx context.Context, c Cluster, components []Component) error {
+	processes, err := c.processes(components)
+	if err != nil {
+		return err
+	}
+	return end(ctx, processes, 0)
+}
+
+// onTarget calls f with the processes of a target, under the lock.
+func (l *Lab) onTarget(ctx context.Context, target string, f func([]Process) error) error {
+	unlock, err := l.lockExisting(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var processes []Process
+	if name, ok := strings.CutPrefix(target, programPrefix); ok {
+		processes, err = l.programProcesses(name)
+	} else {
+		var c Cluster
+		var components []Component
+		if c, components, err = l.find(target); err != nil {
+			return err
+		}
+		processes, err = c.processes(components)
+	}
+	if err != nil {
+		return err
+	}
+	return f(processes)
+}
+
+// find resolves CLUSTER or CLUSTER/COMPONENT; the error, ErrNotFound, names what there is.
+func (l *Lab) find(target string) (Cluster, []Component, error) {
+	name, part, one := strings.Cut(target, "/")
+	c, err := l.Cluster(name)
+	if err != nil || !one {
+		return c, Components(), err
+	}
+	part = strings.TrimPrefix(part, "kube-")
+	if component := Component(part); slices.Contains(Components(), component) {
+		return c, []Component{component}, nil
+	}
+	return c, nil, fmt.Errorf("component %q of cluster %s: %w; it has %s", part, name, ErrNotFound, join(Components()))
+}
+
+// processes are those of components of the cluster, recorded or not. None is gone.
+func (c Cluster) processes(components []Component) ([]Process, error) {
+	var found []Process
+	for _, component := range components {
+		r, err := readRecord(c.record(component))
+		if err != nil {
+			return nil, err
+		}
+		if r.Activity() != Gone {
+			found = append(found, r.Process)
+		}
+		for _, p := range marked(c.record(component)) {
+			if p != r.Process {
+				found = append(found, p)
+			}
+		}
+	}
+	return found, nil
+}
+
+// Targets lists what can be killed, paused and resumed, for the completion of command lines.
+func (l *Lab) Targets() ([]string, error) {
+	clusters, err := l.Clusters()
+	if err != nil {
+		return nil, err
+	}
+	var targets []string
+	for _, c := range clusters {
+		targets = append(targets, c.Name)
+		for _, component := range Components() {
+			targets = append(targets, c.Name+"/"+string(component))
+		}
+	}
+	names, err := l.programNames()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		targets = append(targets, programPrefix+name)
+	}
+	return targets, nil
+}
+
+func join[T ~string](parts []T) string {
+	var names []string
+	for _, part := range parts {
+		names = append(names, string(part))
+	}
+	return strings.Join(names, ", ")
+}
+
+// programRecord is where the record of a program lies.
+func (l *Lab) programRecord(name string) string {
+	return filepath.Join(l.dir, "programs", name+".json")
+}
