@@ -68,7 +68,7 @@ func (c Cluster) Audit(since Mark) ([]AuditEvent, Mark, error) {
 	if err != nil {
 		return nil, since, fmt.Errorf("reading the audit log of %s: %w", c.Name, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if _, err := f.Seek(int64(since), io.SeekStart); err != nil {
 		return nil, since, fmt.Errorf("reading the audit log of %s: %w", c.Name, err)
 	}

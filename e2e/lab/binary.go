@@ -60,7 +60,7 @@ func FindSource(paths ...string) (string, error) {
 
 // moduleOf returns the path of the module whose go.mod lies in dir, "" if there is none.
 func moduleOf(dir string) string {
-	data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	data, err := os.ReadFile(filepath.Join(dir, "go.mod")) //nolint:gosec // G304: looked for on purpose
 	if err != nil {
 		return ""
 	}
@@ -113,8 +113,9 @@ func (b Binary) Build(ctx context.Context, out io.Writer) error {
 		return nil
 	}
 	dir := filepath.Dir(b.Path)
+	lines := &progress{w: out}
 	unlock, err := lockDir(ctx, dir, func() {
-		fmt.Fprintln(out, "another process is building the Kubernetes binary; waiting for it")
+		lines.say("another process is building the Kubernetes binary; waiting for it")
 	})
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", dir, err)
@@ -123,15 +124,15 @@ func (b Binary) Build(ctx context.Context, out io.Writer) error {
 	if executable(b.Path) {
 		return nil
 	}
-	return b.compile(ctx, out)
+	return b.compile(ctx, lines)
 }
 
 // compile builds into a temporary name and renames, so that a half-built binary is never seen.
-func (b Binary) compile(ctx context.Context, out io.Writer) error {
+func (b Binary) compile(ctx context.Context, out *progress) error {
 	dir := filepath.Dir(b.Path)
 	tmp := filepath.Join(dir, "building")
-	_ = os.Remove(tmp)   // of a builder that was killed
-	defer os.Remove(tmp) // nothing is left of a failed build
+	_ = os.Remove(tmp)                    // of a builder that was killed
+	defer func() { _ = os.Remove(tmp) }() // nothing is left of a failed build
 	var output bytes.Buffer
 	//nolint:gosec // G204: the go command with flags that are made here
 	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", tmp}, b.flags, []string{"."})...)
@@ -143,9 +144,9 @@ func (b Binary) compile(ctx context.Context, out io.Writer) error {
 	cmd.WaitDelay = 10 * time.Second
 
 	began := time.Now()
-	fmt.Fprintf(out, "building Kubernetes %s from the Go module proxy: once, some minutes the first time\n", b.Version)
+	out.say("building Kubernetes %s from the Go module proxy: once, and some minutes the first time", b.Version)
 	stop := every(buildProgress, func() {
-		fmt.Fprintf(out, "building Kubernetes %s … %s\n", b.Version, time.Since(began).Round(time.Second))
+		out.say("building Kubernetes %s … %s", b.Version, time.Since(began).Round(time.Second))
 	})
 	err := cmd.Run()
 	stop()
@@ -158,7 +159,7 @@ func (b Binary) compile(ctx context.Context, out io.Writer) error {
 	if err := os.Rename(tmp, b.Path); err != nil {
 		return fmt.Errorf("caching the Kubernetes binary: %w", err)
 	}
-	fmt.Fprintf(out, "built Kubernetes %s in %s: %s\n", b.Version, time.Since(began).Round(time.Second), b.Path)
+	out.say("built Kubernetes %s in %s: %s", b.Version, time.Since(began).Round(time.Second), b.Path)
 	return nil
 }
 
@@ -173,7 +174,7 @@ func (b Binary) Install(dir, program string) error {
 		return nil
 	}
 	tmp := filepath.Join(dir, fmt.Sprintf(".%s.%d", program, os.Getpid()))
-	defer os.Remove(tmp)
+	defer func() { _ = os.Remove(tmp) }()
 	if err := os.Link(b.Path, tmp); err != nil {
 		if err := copyFile(b.Path, tmp); err != nil {
 			return fmt.Errorf("installing %s: %w", program, err)
@@ -234,25 +235,25 @@ func hashSource(dir string, facts []string) (string, error) {
 		if !source && base != "go.mod" && base != "go.sum" {
 			continue
 		}
-		data, err := os.ReadFile(name)
+		data, err := os.ReadFile(name) //nolint:gosec // G304: sources of the checkout
 		if err != nil {
 			return "", fmt.Errorf("reading the sources of the Kubernetes binary: %w", err)
 		}
-		fmt.Fprintf(sum, "%s %d\n%s\n", base, len(data), data)
+		_, _ = fmt.Fprintf(sum, "%s %d\n%s\n", base, len(data), data)
 	}
 	for _, fact := range facts {
-		fmt.Fprintf(sum, "%d\n%s\n", len(fact), fact)
+		_, _ = fmt.Fprintf(sum, "%d\n%s\n", len(fact), fact)
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:16], nil
 }
 
 // kubernetesVersion reads the required version of k8s.io/kubernetes from a go.mod.
 func kubernetesVersion(gomod string) (string, error) {
-	f, err := os.Open(gomod)
+	f, err := os.Open(gomod) //nolint:gosec // G304: sources of the checkout
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoSource, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(strings.TrimPrefix(lines.Text(), "require"))
 		if len(fields) >= 2 && fields[0] == "k8s.io/kubernetes" {
@@ -277,11 +278,11 @@ func same(a, b string) bool {
 }
 
 func copyFile(from, to string) error {
-	src, err := os.Open(from)
+	src, err := os.Open(from) //nolint:gosec // G304: a file of the cache
 	if err != nil {
 		return err
 	}
-	defer src.Close()
+	defer func() { _ = src.Close() }()
 	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755) //nolint:gosec // G302: it is a program
 	if err != nil {
 		return err
@@ -318,11 +319,11 @@ func lastLines(text string, n int) string {
 // tail returns the last n lines of a file, "" when it cannot be read.
 func tail(path string, n int) string {
 	const enough = 64 << 10
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // G304: a log of the lab
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if info, err := f.Stat(); err == nil && info.Size() > enough {
 		if _, err := f.Seek(-enough, io.SeekEnd); err != nil {
 			return ""

@@ -76,7 +76,7 @@ func (c Cluster) auditLog() string           { return filepath.Join(c.dir, "audi
 func (c Cluster) pki(name string) string     { return filepath.Join(c.dir, "pki", name) }
 func (c Cluster) portsFile() string          { return filepath.Join(c.dir, "ports.json") }
 func (c Cluster) record(of Component) string { return filepath.Join(c.dir, "run", string(of)+".json") }
-func (c Cluster) serviceNet() int            { return firstServiceNet + c.index }
+func (c Cluster) serviceNet() byte           { return firstServiceNet + byte(c.index) } //nolint:gosec // G115: see MaxMembers
 func (c Cluster) kubeconfig(user string) string {
 	return filepath.Join(c.dir, user+".kubeconfig")
 }
@@ -147,7 +147,7 @@ func (c Cluster) prepare(now time.Time) error {
 		return err
 	}
 	pairs := map[string]keyPair{"ca": ca.keyPair, "etcd-ca": etcdCA.keyPair, "service-accounts": tokens}
-	serviceIP := net.IPv4(10, byte(c.serviceNet()), 0, 1)
+	serviceIP := net.IPv4(10, c.serviceNet(), 0, 1)
 	inCluster := []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
 	for name, issue := range map[string]func() (keyPair, error){
 		"apiserver":   func() (keyPair, error) { return ca.server(now, "kube-apiserver", inCluster, []net.IP{serviceIP}) },

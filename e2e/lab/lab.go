@@ -51,7 +51,7 @@ type Options struct {
 type Lab struct {
 	opts Options
 	dir  string
-	out  io.Writer
+	out  *progress
 }
 
 // manifest is what lab.json says: it is written before the first process starts.
@@ -121,7 +121,7 @@ func New(opts Options) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab directory: %w", err)
 	}
-	return &Lab{opts: opts, dir: dir, out: &lineWriter{w: opts.Out}}, nil
+	return &Lab{opts: opts, dir: dir, out: &progress{w: opts.Out}}, nil
 }
 
 // Name is the lab's name.
@@ -196,7 +196,7 @@ func (l *Lab) manifest() (manifest, error) {
 // lock keeps other commands from changing the lab.
 func (l *Lab) lock(ctx context.Context) (unlock func(), err error) {
 	unlock, err = lockDir(ctx, l.dir, func() {
-		fmt.Fprintf(l.out, "another command is working on lab %s; waiting for it\n", l.opts.Name)
+		l.out.say("another command is working on lab %s; waiting for it", l.opts.Name)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("locking lab %s: %w", l.opts.Name, err)

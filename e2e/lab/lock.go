@@ -43,14 +43,14 @@ func tryLockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil && !missing(err) { // a parent may vanish under us: then try again
 		return nil, err
 	}
-	f, err := os.Open(dir)
+	f, err := os.Open(dir) //nolint:gosec // G304: a folder of the lab or the cache
 	if missing(err) {
 		return nil, nil //nolint:nilnil // nil without an error is "not now", as documented
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // G115: a file descriptor
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err == nil && sameOpen(f, dir) {
 		return f, nil
 	}

@@ -1,19 +1,21 @@
 package lab
 
 import (
+	"fmt"
 	"io"
 	"sync"
 )
 
-// lineWriter serialises the lines that clusters booting in parallel write.
-type lineWriter struct {
+// progress writes lines from clusters that boot in parallel. Nothing depends on them, so a writer that fails is not
+// a failure.
+type progress struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-// Write implements io.Writer.
-func (l *lineWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+// say writes one line.
+func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _ = fmt.Fprintf(p.w, format+"\n", args...)
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -56,7 +57,7 @@ func newAuthority(name string, now time.Time) (*authority, error) {
 func loadAuthority(pair keyPair) (*authority, error) {
 	block, _ := pem.Decode(pair.Cert)
 	if block == nil {
-		return nil, fmt.Errorf("the authority's certificate is not PEM")
+		return nil, errors.New("the authority's certificate is not PEM")
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
@@ -64,7 +65,7 @@ func loadAuthority(pair keyPair) (*authority, error) {
 	}
 	block, _ = pem.Decode(pair.Key)
 	if block == nil {
-		return nil, fmt.Errorf("the authority's key is not PEM")
+		return nil, errors.New("the authority's key is not PEM")
 	}
 	key, err := x509.ParseECPrivateKey(block.Bytes)
 	if err != nil {

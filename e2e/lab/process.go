@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -244,10 +245,10 @@ func start(l launch) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", l.command[0], err)
 	}
-	defer log.Close()                                   // the process has its own copy
+	defer func() { _ = log.Close() }()                  // the process has its own copy
 	cmd := exec.Command(l.command[0], l.command[1:]...) //nolint:gosec,noctx // G204: that is its purpose; it outlives any context
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(l.env, marker+"="+l.record)
+	cmd.Env = slices.Concat(l.env, []string{marker + "=" + l.record})
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", l.command[0], err)
@@ -348,7 +349,7 @@ func writeFile(path string, data []byte) error {
 }
 
 func readJSON(path string, value any) error {
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(path) //nolint:gosec // G304: a file of the lab
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}

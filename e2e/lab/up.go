@@ -43,10 +43,10 @@ func (l *Lab) Up(ctx context.Context) error {
 	if found, err := l.down(ctx); err != nil {
 		return err
 	} else if found {
-		fmt.Fprintf(l.out, "removed what an interrupted start of lab %s had left\n", l.opts.Name)
+		l.out.say("removed what an interrupted start of lab %s had left", l.opts.Name)
 	}
 	if err := l.make(ctx, binary); err != nil {
-		fmt.Fprintf(l.out, "removing lab %s\n", l.opts.Name)
+		l.out.say("removing lab %s", l.opts.Name)
 		_, cleanup := l.down(context.WithoutCancel(ctx))
 		l.removeIfEmpty()
 		return errors.Join(err, cleanup)
@@ -70,7 +70,7 @@ func (l *Lab) binary(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return b.Path, b.Build(ctx, l.out)
+	return b.Path, b.Build(ctx, l.opts.Out)
 }
 
 // revive is Up for a lab that exists.
@@ -89,7 +89,7 @@ func (l *Lab) revive(ctx context.Context, m manifest) error {
 			return err
 		}
 		if started {
-			fmt.Fprintf(l.out, "%s started again\n", c.Name)
+			l.out.say("%s started again", c.Name)
 		}
 	}
 	return nil
@@ -129,7 +129,7 @@ func (l *Lab) bootAll(ctx context.Context, clusters []Cluster) error {
 				cancel(fmt.Errorf("starting cluster %s: %w", c.Name, err)) // the first one counts
 				return
 			}
-			fmt.Fprintf(l.out, "%-4s ready in %.1f s  %s\n", c.Name, time.Since(began).Seconds(), url)
+			l.out.say("%-4s ready in %.1f s  %s", c.Name, time.Since(began).Seconds(), url)
 		})
 	}
 	wg.Wait()
@@ -158,7 +158,7 @@ func (l *Lab) boot(ctx context.Context, c Cluster, ports *Ports) (string, error)
 		if !errors.Is(err, errPortTaken) || attempt == bootAttempts {
 			return c.URL(), err
 		}
-		fmt.Fprintf(l.out, "%-4s %v; trying other ports\n", c.Name, err)
+		l.out.say("%-4s %v; trying other ports", c.Name, err)
 		if err := l.endComponents(ctx, c, Components()); err != nil {
 			return "", err
 		}

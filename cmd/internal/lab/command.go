@@ -98,6 +98,11 @@ processes, with TLS and RBAC, on ports of 127.0.0.1. There are no kubelets: Pods
 	return root
 }
 
+// printf writes a result; there is nobody to tell when that fails.
+func (o *options) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(o.streams.Out, format, args...)
+}
+
 // exactly is the check for commands with a fixed number of arguments.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

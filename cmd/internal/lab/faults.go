@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,7 +62,7 @@ func (o *options) targetCommand(use, short, targets string, programs bool,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(o.streams.Out, "%s %s\n", args[0], done)
+			o.printf("%s %s\n", args[0], done)
 			return nil
 		},
 	}
@@ -91,7 +90,7 @@ ends it. KUBECONFIG is set to the lab's kubeconfig.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(o.streams.Out, "%s runs as process %d; its log is %s\n", p.Name, p.PID, p.Log)
+			o.printf("%s runs as process %d; its log is %s\n", p.Name, p.PID, p.Log)
 			return nil
 		},
 	}
@@ -121,7 +120,7 @@ func (o *options) stopCommand() *cobra.Command {
 			if err := l.StopProgram(cmd.Context(), args[0]); err != nil {
 				return err
 			}
-			fmt.Fprintf(o.streams.Out, "%s stopped\n", args[0])
+			o.printf("%s stopped\n", args[0])
 			return nil
 		},
 	}

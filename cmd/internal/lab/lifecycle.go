@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,8 +32,8 @@ If it fails or is interrupted, everything it made is gone again.
 			if err := l.Up(cmd.Context()); err != nil {
 				return err
 			}
-			fmt.Fprintf(o.streams.Out, "lab %s is up after %.1f s: %s\n%s\n", l.Name(), time.Since(began).Seconds(), l.Dir(), noKubelets)
-			fmt.Fprintf(o.streams.Out, "export KUBECONFIG=%s\n", l.Kubeconfig())
+			o.printf("lab %s is up after %.1f s: %s\n%s\n", l.Name(), time.Since(began).Seconds(), l.Dir(), noKubelets)
+			o.printf("export KUBECONFIG=%s\n", l.Kubeconfig())
 			return nil
 		},
 	}
@@ -59,9 +58,9 @@ func (o *options) downCommand() *cobra.Command {
 			case err != nil:
 				return err
 			case found:
-				fmt.Fprintf(o.streams.Out, "lab %s is down: no process and no file of it is left\n", l.Name())
+				o.printf("lab %s is down: no process and no file of it is left\n", l.Name())
 			default:
-				fmt.Fprintf(o.streams.Out, "there is no lab %s: nothing to do\n", l.Name())
+				o.printf("there is no lab %s: nothing to do\n", l.Name())
 			}
 			return nil
 		},
@@ -82,7 +81,7 @@ func (o *options) kubeconfigCommand() *cobra.Command {
 			if _, err := l.Clusters(); err != nil {
 				return err
 			}
-			fmt.Fprintln(o.streams.Out, l.Kubeconfig())
+			o.printf("%s\n", l.Kubeconfig())
 			return nil
 		},
 	}
@@ -99,7 +98,7 @@ func (o *options) binaryCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(o.streams.Out, b.Path)
+			o.printf("%s\n", b.Path)
 			return nil
 		},
 	}

@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -45,23 +47,24 @@ func (o *options) statusCommand() *cobra.Command {
 }
 
 func printStatus(out io.Writer, s lab.Status) error {
+	var b strings.Builder
 	if !s.Complete {
-		fmt.Fprintf(out, "lab %s is being made, or was interrupted while it was\n", s.Name)
+		fmt.Fprintf(&b, "lab %s is being made, or was interrupted while it was\n", s.Name)
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CLUSTER\tSTATE\tVERSION\tURL\tMEMORY\tPIDS")
+	b.WriteString("CLUSTER\tSTATE\tVERSION\tURL\tMEMORY\tPIDS\n")
 	for _, c := range s.Clusters {
-		version := c.Version
-		if version == "" {
-			version = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Name, c.State, version, c.URL, mebibytes(c.RSS), pids(c.Components))
+		version := cmp.Or(c.Version, "-")
+		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Name, c.State, version, c.URL, mebibytes(c.RSS), pids(c.Components))
 	}
 	if len(s.Programs) > 0 {
-		fmt.Fprintln(w, "\nPROGRAM\tSTATE\tMEMORY\tPID\tLOG")
+		b.WriteString("\nPROGRAM\tSTATE\tMEMORY\tPID\tLOG\n")
 	}
 	for _, p := range s.Programs {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, mebibytes(p.RSS), pid(p), p.Log)
+		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, mebibytes(p.RSS), pid(p), p.Log)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
 	}
 	return w.Flush()
 }
@@ -83,7 +86,7 @@ func pid(p lab.ProcessStatus) string {
 	if p.PID == 0 {
 		return "-"
 	}
-	return fmt.Sprint(p.PID)
+	return strconv.Itoa(p.PID)
 }
 
 func mebibytes(n int64) string {
