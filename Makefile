@@ -18,6 +18,9 @@ tool = go tool -modfile=go.tool.mod $(1)
 # kubefed's own tests import a package that no longer exists, hence -e; what it complains about is of no use to anybody.
 TIDY := go mod tidy -e
 
+# The packages whose tests need no cluster.
+UNIT := go list ./... | grep -v '^$(MODULE)/e2e'
+
 ##@ Use
 
 .PHONY: help
@@ -52,7 +55,8 @@ test: build test-unit test-e2e ## Run every test, end to end included
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no cluster
-	$(call tool,gotestsum) --format pkgname --hide-summary=skipped -- $$(go list ./... | grep -v '^$(MODULE)/e2e')
+	@packages=$$($(UNIT)); \
+	$(call tool,gotestsum) --format pkgname --hide-summary=skipped -- $$packages
 
 .PHONY: test-e2e
 test-e2e: build ## Run the tests of the lab and those that run in it
@@ -60,7 +64,8 @@ test-e2e: build ## Run the tests of the lab and those that run in it
 
 .PHONY: race
 race: ## Run the tests that need no cluster under the race detector
-	CGO_ENABLED=1 $(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -race $$(go list ./... | grep -v '^$(MODULE)/e2e')
+	@packages=$$($(UNIT)); \
+	CGO_ENABLED=1 $(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -race $$packages
 
 .PHONY: lint
 lint: ## Run the linters
