@@ -5,11 +5,10 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 
 MODULE   := github.com/hansa-dev/hansa
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS  := -s -w -X $(MODULE)/cmd/internal/cli.Version=$(VERSION)
 PROGRAMS := hansa kubefedctl hansa-lab
 
-# A checkout without git, or of another user, must build too.
+# Programs carry the commit they were built from, unless git cannot tell: no git, or a checkout of another user.
+BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
 # The tools are pinned in go.tool.mod, apart from what the programs depend on.
@@ -33,7 +32,7 @@ build: programs bin/kubectl ## Put hansa, kubefedctl, hansa-lab and kubectl into
 .PHONY: programs
 programs: ## Put hansa, kubefedctl and hansa-lab into bin/, without Kubernetes
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS:%=./cmd/%)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w' -o bin/ $(PROGRAMS:%=./cmd/%)
 
 # The lab knows whether its Kubernetes binary is built already, so this always asks it.
 .PHONY: bin/kubectl
