@@ -33,6 +33,7 @@ build: programs bin/kubectl ## Put hansa, kubefedctl, hansa-lab and kubectl into
 programs: ## Put hansa, kubefedctl and hansa-lab into bin/, without Kubernetes
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-s -w' -o bin/ $(PROGRAMS:%=./cmd/%)
+	@ln -sf hansa bin/kubectl-hansa # kubectl finds its plugins by name: `kubectl hansa`
 
 # The lab knows whether its Kubernetes binary is built already, so this always asks it.
 .PHONY: bin/kubectl
