@@ -7,6 +7,7 @@
 package overrides
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -136,7 +137,7 @@ func (p Patch) validate() error {
 	}
 	switch p.Path {
 	case "":
-		return fmt.Errorf("path is empty: name a field, such as /spec/replicas")
+		return errors.New("path is empty: name a field, such as /spec/replicas")
 	case "/kind", "/metadata/name", "/metadata/namespace", "/metadata/generateName":
 		return fmt.Errorf("path %q may not be overridden: it ties the object to its federated object", p.Path)
 	}

@@ -11,20 +11,20 @@ import (
 )
 
 // object decodes YAML the way objects of an API server are decoded: whole numbers become int64.
-func object(t testing.TB, text string) map[string]any {
-	t.Helper()
+func object(tb testing.TB, text string) map[string]any {
+	tb.Helper()
 	var content map[string]any
 	if err := utilyaml.Unmarshal([]byte(text), &content); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return content
 }
 
-func federated(t testing.TB, patches string) overrides.Overrides {
-	t.Helper()
-	parsed, err := overrides.Parse(object(t, "{spec: {overrides: [{clusterName: m1, clusterOverrides: "+patches+"}]}}"))
+func federated(tb testing.TB, patches string) overrides.Overrides {
+	tb.Helper()
+	parsed, err := overrides.Parse(object(tb, "{spec: {overrides: [{clusterName: m1, clusterOverrides: "+patches+"}]}}"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return parsed
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,11 +21,11 @@ var joined = []placement.Cluster{
 	{Name: "m3"},
 }
 
-func parse(t testing.TB, text string) map[string]any {
-	t.Helper()
+func parse(tb testing.TB, text string) map[string]any {
+	tb.Helper()
 	var object map[string]any
 	if err := yaml.Unmarshal([]byte(text), &object); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return object
 }
@@ -130,7 +131,7 @@ func TestSelectProperties(t *testing.T) {
 	for range 2000 {
 		clusters := make([]placement.Cluster, rng.IntN(6))
 		for i := range clusters {
-			clusters[i] = placement.Cluster{Name: fmt.Sprintf("m%d", rng.IntN(6)), Labels: map[string]string{"n": fmt.Sprint(rng.IntN(3))}}
+			clusters[i] = placement.Cluster{Name: fmt.Sprintf("m%d", rng.IntN(6)), Labels: map[string]string{"n": strconv.Itoa(rng.IntN(3))}}
 		}
 		fields := map[string]any{}
 		if rng.IntN(2) == 0 {
@@ -141,7 +142,7 @@ func TestSelectProperties(t *testing.T) {
 			fields["clusters"] = names
 		}
 		if rng.IntN(2) == 0 {
-			fields["clusterSelector"] = map[string]any{"matchLabels": map[string]any{"n": fmt.Sprint(rng.IntN(3))}}
+			fields["clusterSelector"] = map[string]any{"matchLabels": map[string]any{"n": strconv.Itoa(rng.IntN(3))}}
 		}
 		p, err := placement.Parse(map[string]any{"spec": map[string]any{"placement": fields}})
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -120,36 +121,35 @@ func fromTemplate(want Want, withAnnotations bool) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	content := make(map[string]any, len(template)+3)
-	for key, value := range template {
-		if key != "metadata" && key != "status" {
-			content[key] = runtime.DeepCopyJSONValue(value)
-		}
+	if _, ok := template["apiVersion"].(string); !ok && template["apiVersion"] != nil {
+		return nil, errors.New("spec.template.apiVersion has to be a string")
 	}
-	copied := make(map[string]any, len(metadata)+5)
-	for key, value := range metadata {
-		if key == "finalizers" || key == "ownerReferences" || key == "annotations" && !withAnnotations {
-			continue
-		}
-		copied[key] = runtime.DeepCopyJSONValue(value)
+	content := copyFields(template, "metadata", "status")
+	if stringOr(content["apiVersion"], "") == "" {
+		content["apiVersion"] = want.Target.GVK.GroupVersion().String()
 	}
+	dropped := []string{"finalizers", "ownerReferences"}
+	if !withAnnotations {
+		dropped = append(dropped, "annotations")
+	}
+	copied := copyFields(metadata, dropped...)
 	for _, key := range serverOwned {
 		delete(copied, key)
 	}
 	content["metadata"] = copied
-
-	switch version := content["apiVersion"].(type) {
-	case nil:
-		content["apiVersion"] = want.Target.GVK.GroupVersion().String()
-	case string:
-		if version == "" {
-			content["apiVersion"] = want.Target.GVK.GroupVersion().String()
-		}
-	default:
-		return nil, errors.New("spec.template.apiVersion has to be a string")
-	}
 	setIdentity(want, content, copied)
 	return content, nil
+}
+
+// copyFields makes a deep copy of an object but for the fields named, with room for a few more.
+func copyFields(object map[string]any, except ...string) map[string]any {
+	copied := make(map[string]any, len(object)+5)
+	for key, value := range object {
+		if !slices.Contains(except, key) {
+			copied[key] = runtime.DeepCopyJSONValue(value)
+		}
+	}
+	return copied
 }
 
 // checkMetadata makes sure that metadata, its labels and its annotations are what the rest of this package and every

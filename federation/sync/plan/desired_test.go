@@ -30,30 +30,30 @@ func target(group, version, kind string) plan.Target {
 	return plan.Target{GVK: schema.GroupVersionKind{Group: group, Version: version, Kind: kind}, Namespaced: true}
 }
 
-func content(t testing.TB, text string) map[string]any {
-	t.Helper()
+func content(tb testing.TB, text string) map[string]any {
+	tb.Helper()
 	if text == "" {
 		return nil
 	}
 	var result map[string]any
 	if err := utilyaml.Unmarshal([]byte(text), &result); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return result
 }
 
-func member(t testing.TB, text string) *unstructured.Unstructured {
-	t.Helper()
+func member(tb testing.TB, text string) *unstructured.Unstructured {
+	tb.Helper()
 	if text == "" {
 		return nil
 	}
-	return &unstructured.Unstructured{Object: content(t, text)}
+	return &unstructured.Unstructured{Object: content(tb, text)}
 }
 
 // want is what a federated object named a in the namespace ns asks for, placed in m1.
-func want(t testing.TB, kind plan.Target, spec string) plan.Want {
-	t.Helper()
-	object := map[string]any{"spec": content(t, spec)}
+func want(tb testing.TB, kind plan.Target, spec string) plan.Want {
+	tb.Helper()
+	object := map[string]any{"spec": content(tb, spec)}
 	parsed, err := overrides.Parse(object)
 	w := plan.Want{Target: kind, Object: object, Name: "a", Namespace: "ns", Placed: []string{"m1"}, Overrides: parsed, OverridesError: err, Mode: plan.Sync}
 	if !kind.Namespaced {

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/hansa-dev/hansa/federation/api"
@@ -76,25 +78,16 @@ func equal(a, b any) bool {
 // equalObjects compares two objects but for the fields named.
 func equalObjects(a, b map[string]any, except ...string) bool {
 	for key, value := range a {
-		if !contains(except, key) && !equal(value, b[key]) {
+		if !slices.Contains(except, key) && !equal(value, b[key]) {
 			return false
 		}
 	}
 	for key, value := range b {
-		if value != nil && a[key] == nil && !contains(except, key) {
+		if value != nil && a[key] == nil && !slices.Contains(except, key) {
 			return false
 		}
 	}
 	return true
-}
-
-func contains(list []string, s string) bool {
-	for _, item := range list {
-		if item == s {
-			return true
-		}
-	}
-	return false
 }
 
 // metadataAsWanted reports whether the labels and annotations of an object whose generation is the recorded one are

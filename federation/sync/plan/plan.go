@@ -51,9 +51,9 @@ func (t Target) IsNamespace() bool {
 type Mode string
 
 const (
-	// Sync: they follow the federated object.
+	// Sync means: they follow the federated object.
 	Sync Mode = "Sync"
-	// Orphan: they stay and are no longer managed, because the federated object is being deleted with orphaning or does
+	// Orphan means: they stay and are no longer managed, because the federated object is being deleted with orphaning or does
 	// not exist any more.
 	Orphan Mode = "Orphan"
 )
@@ -106,17 +106,17 @@ type Have struct {
 type Verb string
 
 const (
-	// None: nothing.
+	// None means: nothing.
 	None Verb = "None"
-	// Create: create Step.Object. If it turns out to exist, Adopt says how to go on.
+	// Create means: create Step.Object. If it turns out to exist, Adopt says how to go on.
 	Create Verb = "Create"
-	// Update: replace the object by Step.Object, which carries the UID and the resourceVersion it replaces.
+	// Update means: replace the object by Step.Object, which carries the UID and the resourceVersion it replaces.
 	Update Verb = "Update"
-	// Record: the object is as desired; only remember Step.Version for it.
+	// Record means: the object is as desired; only remember Step.Version for it.
 	Record Verb = "Record"
-	// Unlabel: take the managed label off, under the preconditions Step.UID and Step.ResourceVersion.
+	// Unlabel means: take the managed label off, under the preconditions Step.UID and Step.ResourceVersion.
 	Unlabel Verb = "Unlabel"
-	// Wait: something has to happen in the member, or to the member, first.
+	// Wait means: something has to happen in the member, or to the member, first.
 	Wait Verb = "Wait"
 )
 

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -78,7 +79,7 @@ func retainService(desired, existing map[string]any) error {
 	}
 	ports, ok := spec["ports"].([]any)
 	if !ok {
-		return fmt.Errorf("spec.template.spec.ports has to be a list of ports")
+		return errors.New("spec.template.spec.ports has to be a list of ports")
 	}
 	known, _ := from["ports"].([]any)
 	for i, item := range ports {
@@ -178,7 +179,7 @@ func retainReplicas(want Want, desired, existing map[string]any) error {
 		return nil
 	}
 	if retained != true {
-		return fmt.Errorf("spec.retainReplicas has to be true or false")
+		return errors.New("spec.retainReplicas has to be true or false")
 	}
 	replicas := field(existing, "spec")["replicas"]
 	if replicas == nil {
