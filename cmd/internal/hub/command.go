@@ -1,0 +1,145 @@
+// Package hub composes the hub program from the rooms of federation: it reads the KubeFedConfig, elects a leader, and
+// runs the registry of members and the type engine. It is the only place that knows all of them.
+package hub
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+)
+
+// serviceAccountNamespace is where Kubernetes tells a pod its namespace.
+const serviceAccountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// Options are the flags of the hub. Names and defaults are KubeFed's controller-manager's where it has them.
+type Options struct {
+	Kubeconfig  string
+	Context     string
+	Master      string
+	Namespace   string
+	ConfigFile  string
+	MetricsAddr string
+	HealthzAddr string
+	PprofAddr   string
+	QPS         float32
+	Burst       int
+	LeaderElect bool
+	LogFormat   string
+	Verbosity   int
+}
+
+// NewCommand returns `hansa hub`.
+func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	o := &Options{}
+	cmd := &cobra.Command{
+		Use:   "hub",
+		Short: "Run the hub: registry of members, propagation of federated objects",
+		Long: `Run the hub against the host cluster.
+
+The hub reads KubeFedCluster, FederatedTypeConfig and federated objects from the host cluster and keeps the member
+clusters in step. Several hubs may run at once: a Lease elects the one that works, the others wait.
+
+It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM.`,
+		Example: `  # Run outside of the cluster
+  hansa hub --kubeconfig hub.kubeconfig --kubefed-namespace kube-federation-system
+
+  # Run with a KubeFedConfig from a file
+  hansa hub --kubeconfig hub.kubeconfig --kubefed-namespace kube-federation-system --kubefed-config config.yaml`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return o.run(ctx, streams)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "Path to a kubeconfig of the host cluster. Only needed outside of it.")
+	flags.StringVar(&o.Context, "context", "", "The context of the kubeconfig to use.")
+	flags.StringVar(&o.Master, "master", "", "The address of the host cluster's API server. Overrides the kubeconfig.")
+	flags.StringVar(&o.Namespace, "kubefed-namespace", "", "The namespace of the hub's own objects. Defaults to the pod's own.")
+	flags.StringVar(&o.ConfigFile, "kubefed-config", "", "Path to a KubeFedConfig in YAML, used instead of the one in the host cluster.")
+	flags.StringVar(&o.MetricsAddr, "metrics-addr", ":9090", "The address of /metrics. \"0\" turns it off.")
+	flags.StringVar(&o.HealthzAddr, "healthz-addr", ":8080", "The address of /healthz and /readyz. \"0\" turns it off.")
+	flags.StringVar(&o.PprofAddr, "pprof-addr", "", "The address of /debug/pprof. Off by default.")
+	flags.Float32Var(&o.QPS, "rest-config-qps", 0, "Requests per second to the host cluster. 0, the default, sets no limit: the API server's own fairness decides.")
+	flags.IntVar(&o.Burst, "rest-config-burst", 0, "Burst of requests to the host cluster, with --rest-config-qps.")
+	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "Elect a leader through a Lease. Turn it off only where one hub can ever run.")
+	flags.StringVar(&o.LogFormat, "log-format", "text", "Format of the log: text or json.")
+	flags.IntVarP(&o.Verbosity, "v", "v", 0, "Verbosity of the log, 0 to 9.")
+	return cmd
+}
+
+func (o *Options) run(ctx context.Context, streams genericiooptions.IOStreams) error {
+	if o.LogFormat != "text" && o.LogFormat != "json" {
+		return fmt.Errorf("--log-format %q: want text or json", o.LogFormat)
+	}
+	o.setUpLog(streams)
+	if err := o.complete(); err != nil {
+		return err
+	}
+	config, err := o.hostConfig()
+	if err != nil {
+		return err
+	}
+	return serve(ctx, o, config)
+}
+
+func (o *Options) setUpLog(streams genericiooptions.IOStreams) {
+	logger := zap.New(zap.WriteTo(streams.ErrOut), zap.UseDevMode(false), func(z *zap.Options) {
+		z.Level = zapLevel(o.Verbosity)
+		if o.LogFormat == "text" {
+			z.Encoder = textEncoder()
+		}
+	})
+	ctrl.SetLogger(logger)
+	klog.SetLogger(logger.WithName("client-go"))
+	local := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(local)
+	_ = local.Set("v", fmt.Sprint(o.Verbosity)) // a number is always accepted
+}
+
+func (o *Options) complete() error {
+	if o.Namespace != "" {
+		return nil
+	}
+	if o.Kubeconfig == "" && o.Master == "" {
+		if data, err := os.ReadFile(serviceAccountNamespace); err == nil {
+			o.Namespace = strings.TrimSpace(string(data))
+		}
+	}
+	if o.Namespace == "" {
+		return errors.New("the namespace of the hub must be given with --kubefed-namespace, for example kube-federation-system")
+	}
+	return nil
+}
+
+func (o *Options) hostConfig() (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.Kubeconfig
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: o.Context}
+	overrides.ClusterInfo.Server = o.Master
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("reading how to reach the host cluster (--kubeconfig, --context): %w", err)
+	}
+	config.QPS = -1
+	if o.QPS > 0 {
+		config.QPS, config.Burst = o.QPS, max(o.Burst, int(o.QPS))
+	}
+	config.UserAgent = "hansa-hub"
+	return config, nil
+}

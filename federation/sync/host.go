@@ -1,0 +1,165 @@
+package sync
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	corev1a1 "sigs.k8s.io/kubefed/pkg/apis/core/v1alpha1"
+
+	"github.com/hansa-dev/hansa/federation/cluster"
+)
+
+// Members is where a Reconciler learns which clusters there are. The channel is closed when the list is outdated.
+type Members interface {
+	Current() ([]*cluster.Member, <-chan struct{})
+}
+
+// Recorder tells people about an object, as a Warning event.
+type Recorder interface {
+	Warn(object runtime.Object, reason, message string)
+}
+
+// Settings are what a KubeFedConfig decides for propagation.
+type Settings struct {
+	// Adopt lets objects that exist already in a member be taken over (syncController.adoptResources).
+	Adopt bool
+	// Limited is the namespaced control plane (scope: Namespaced): only the hub's namespace is propagated.
+	Limited bool
+	// Workers is the least number of objects worked on at once per lane.
+	Workers int
+}
+
+// Host is the host cluster as all types share it: federated namespaces, recorded versions, the hub's namespaces.
+type Host struct {
+	Client    dynamic.Interface
+	Members   Members
+	Recorder  Recorder
+	Log       logr.Logger
+	Namespace string // of the hub
+	Settings  Settings
+
+	versions        *cluster.Watch
+	clusterVersions *cluster.Watch
+	namespaces      *cluster.Watch
+
+	fedNamespaces atomic.Pointer[cluster.Watch] // of the type "namespaces"; nil while that type is not enabled
+
+	mu        sync.Mutex
+	listeners map[int]func(namespace string)
+	next      int
+}
+
+var (
+	versionsResource        = corev1a1.SchemeGroupVersion.WithResource("propagatedversions")
+	clusterVersionsResource = corev1a1.SchemeGroupVersion.WithResource("clusterpropagatedversions")
+	namespacesResource      = corev1.SchemeGroupVersion.WithResource("namespaces")
+)
+
+// Run keeps the shared watches until ctx ends.
+func (h *Host) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, w := range []*cluster.Watch{h.versions, h.clusterVersions, h.namespaces} {
+		running.Go(func() { w.Run(ctx) })
+	}
+	running.Wait()
+	return nil
+}
+
+// Start implements a manager's runnable; it is Run.
+func (h *Host) Start(ctx context.Context) error { return h.Run(ctx) }
+
+// NewHost completes h, whose exported fields are set, with its watches. Run starts them.
+func NewHost(h *Host) *Host {
+	scope := ""
+	if h.Settings.Limited {
+		scope = h.Namespace
+	}
+	h.listeners = map[int]func(string){}
+	h.versions = cluster.NewWatch(h.Client, cluster.WatchOptions{Resource: versionsResource, Namespace: scope})
+	h.clusterVersions = cluster.NewWatch(h.Client, cluster.WatchOptions{Resource: clusterVersionsResource})
+	h.namespaces = cluster.NewWatch(h.Client, cluster.WatchOptions{
+		Resource: namespacesResource,
+		Changed:  func(key types.NamespacedName) { h.tell(key.Name) },
+	})
+	return h
+}
+
+// synced reports whether what the host knows is complete.
+func (h *Host) synced() bool {
+	return h.versions.Synced() && h.namespaces.Synced() && (h.Settings.Limited || h.clusterVersions.Synced())
+}
+
+// listen calls f whenever the placement of a namespace, or the namespace itself, may have changed.
+func (h *Host) listen(f func(namespace string)) (stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := h.next
+	h.next++
+	h.listeners[id] = f
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.listeners, id)
+	}
+}
+
+func (h *Host) tell(namespace string) {
+	h.mu.Lock()
+	ids := make([]int, 0, len(h.listeners))
+	for id := range h.listeners {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	listeners := make([]func(string), 0, len(ids))
+	for _, id := range ids {
+		listeners = append(listeners, h.listeners[id])
+	}
+	h.mu.Unlock()
+	for _, f := range listeners {
+		f(namespace)
+	}
+}
+
+// federatedNamespace returns the FederatedNamespace of a namespace, nil when there is none or when it is being deleted:
+// what it held leaves the members then. known is false while that cannot be told, because the type "namespaces" is not
+// running or has not listed: nothing may be removed on such ground.
+func (h *Host) federatedNamespace(namespace string) (fed *unstructured.Unstructured, known bool) {
+	w := h.fedNamespaces.Load()
+	if w == nil || !w.Synced() {
+		return nil, false
+	}
+	fed = w.Get(types.NamespacedName{Namespace: namespace, Name: namespace})
+	if fed != nil && fed.GetDeletionTimestamp() != nil {
+		return nil, true
+	}
+	return fed, true
+}
+
+// systemNamespace reports whether a namespace is never propagated (KubeFed's list, and kube-node-lease, which is newer).
+func (h *Host) systemNamespace(name string) bool {
+	return slices.Contains([]string{"kube-system", "kube-public", "kube-node-lease", "default", h.Namespace}, name)
+}
+
+// live reads one object past all watches.
+func (h *Host) live(ctx context.Context, resource schema.GroupVersionResource, key types.NamespacedName) (*unstructured.Unstructured, error) {
+	return scoped(h.Client, resource, key.Namespace).Get(ctx, key.Name, getOptions)
+}
+
+// scoped returns the client for a kind in a namespace, or without one.
+func scoped(client dynamic.Interface, resource schema.GroupVersionResource, namespace string) dynamic.ResourceInterface {
+	if namespace == "" {
+		return client.Resource(resource)
+	}
+	return client.Resource(resource).Namespace(namespace)
+}
+
+
