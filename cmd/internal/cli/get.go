@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/kubectl/pkg/util/templates"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+)
+
+// getFlags are the flags of get.
+type getFlags struct {
+	output        string
+	selector      string
+	allNamespaces bool
+	watch         bool
+	noHeaders     bool
+}
+
+// query is what get looks for.
+type query struct {
+	getFlags
+	kind      metav1.APIResource
+	names     []string // empty: all
+	namespace string   // empty: all, or a cluster-scoped kind
+	now       func() time.Time
+}
+
+func (q *query) wants(name string) bool { return len(q.names) == 0 || slices.Contains(q.names, name) }
+
+// namespaced tells whether rows begin with a namespace.
+func (q *query) namespaced() bool { return q.kind.Namespaced && q.namespace == "" }
+
+func (p *program) newGet() *cobra.Command {
+	var f getFlags
+	cmd := &cobra.Command{
+		Use:   "get (clusters | TYPE) [NAME...]",
+		Short: "Show clusters, federated objects, or the objects of all members in one table",
+		Long: templates.LongDesc(`
+			Shows the members (get clusters), federated objects with the state of their propagation (get
+			federateddeployments), or the objects of any other type in all members, in one table (get deployments).
+
+			Members are asked with the hub's credentials for them, so no kubeconfig context per member is needed. A
+			member that does not answer is named, and the others are shown; the exit code is then 1.
+
+			With -o json and -o yaml, each object of a member carries its cluster in the annotation hansa.dev/cluster.`),
+		Example: p.examples(`
+			# The members
+			{} get clusters -o wide
+
+			# Is everything where it should be?
+			{} get federateddeployments -A
+
+			# The Deployments of all members, and their changes
+			{} get deployments -A -w`),
+		ValidArgsFunction: p.completeGet,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(cmd, "what to get is required: clusters, or a type")
+			}
+			if !slices.Contains([]string{"", "json", "yaml", "wide", "name"}, f.output) {
+				return usage(cmd, "unknown output format %q: json, yaml, wide or name", f.output)
+			}
+			if _, err := labels.Parse(f.selector); err != nil {
+				return usage(cmd, "selector %q: %v", f.selector, err)
+			}
+			h, err := p.openHost()
+			if err != nil {
+				return err
+			}
+			return p.runGet(cmd.Context(), h, args[0], args[1:], f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.selector, "selector", "l", "", "Only objects whose labels fit this selector")
+	flags.BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "Objects of all namespaces")
+	flags.BoolVarP(&f.watch, "watch", "w", false, "After the table, go on printing what changes")
+	flags.BoolVar(&f.noHeaders, "no-headers", false, "Print no header")
+	addOutput(cmd, &f.output, "json", "yaml", "wide", "name")
+	return cmd
+}
+
+func (p *program) completeGet(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	names, directive := p.completeTypes(func(string) bool { return true })(cmd, args, word)
+	if len(args) == 0 {
+		names = append([]string{"clusters"}, names...)
+	}
+	return names, directive
+}
+
+func (p *program) runGet(ctx context.Context, h *host, what string, names []string, f getFlags) error {
+	q := &query{getFlags: f, names: names, now: time.Now}
+	if slices.Contains([]string{"clusters", "cluster", "kubefedclusters", "kubefedcluster", "kfc"}, what) {
+		q.kind = metav1.APIResource{Group: corev1b1.SchemeGroupVersion.Group, Version: corev1b1.SchemeGroupVersion.Version, Kind: "KubeFedCluster", Name: "kubefedclusters", Namespaced: true}
+		q.namespace = h.namespace
+		return p.show(ctx, q, []source{{config: h.config}}, clusterColumns())
+	}
+	kinds, err := h.kinds(ctx, "")
+	if err != nil {
+		return err
+	}
+	if q.kind, err = kinds.find(what); err != nil {
+		return fmt.Errorf("host cluster (context %q): %w", h.context, err)
+	}
+	if q.kind.Namespaced && !f.allNamespaces {
+		if q.namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
+			return fmt.Errorf("reading the namespace of the context: %w", err)
+		}
+	}
+	federated, err := h.isFederated(ctx, q.kind)
+	if err != nil {
+		return err
+	}
+	if federated {
+		return p.show(ctx, q, []source{{config: h.config}}, federatedColumns())
+	}
+	members, err := h.members(ctx)
+	if err != nil {
+		return err
+	}
+	if len(members) == 0 {
+		return fmt.Errorf("no cluster is joined in namespace %s of the host cluster (context %q). Join one: %s join", h.namespace, h.context, p.name)
+	}
+	return p.show(ctx, q, members, memberColumns(q.kind))
+}
+
+// isFederated tells whether a kind is a federated one: its objects are in the host, and carry propagation's status.
+func (h *host) isFederated(ctx context.Context, kind metav1.APIResource) (bool, error) {
+	configs := &corev1b1.FederatedTypeConfigList{}
+	if err := h.client.List(ctx, configs, client.InNamespace(h.namespace)); err != nil {
+		return false, h.explain("listing FederatedTypeConfigs", err)
+	}
+	for _, config := range configs.Items {
+		if config.Spec.FederatedType.Group == kind.Group && config.Spec.FederatedType.Kind == kind.Kind {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// typeConfigOf returns the FederatedTypeConfig of a target type; nil when the type is not enabled.
+func (h *host) typeConfigOf(ctx context.Context, target metav1.APIResource) (*corev1b1.FederatedTypeConfig, error) {
+	config := &corev1b1.FederatedTypeConfig{}
+	err := h.client.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: qualified(target)}, config)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // absent is an answer, not a failure
+	}
+	if err != nil {
+		return nil, h.explain("reading FederatedTypeConfig "+qualified(target), err)
+	}
+	return config, nil
+}

@@ -1,0 +1,320 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+
+	"github.com/hansa-dev/hansa/federation/cluster"
+	"github.com/hansa-dev/hansa/federation/join"
+)
+
+// source is a cluster whose objects are shown: the host (no name), or a member.
+type source struct {
+	name   string
+	config *rest.Config
+	err    error // why the cluster cannot be asked
+}
+
+// listed is what a source answered.
+type listed struct {
+	source  source
+	objects []unstructured.Unstructured
+	version string // resourceVersion to watch from
+	err     error
+}
+
+// errIncomplete marks a result without the objects of some members.
+var errIncomplete = errors.New("the result is not complete")
+
+// memberTimeout bounds what one member may hold up the table.
+const memberTimeout = 10 * time.Second
+
+// members lists the joined clusters with the hub's credentials for them, sorted by name.
+func (h *host) members(ctx context.Context) ([]source, error) {
+	clusters := &corev1b1.KubeFedClusterList{}
+	if err := h.client.List(ctx, clusters, client.InNamespace(h.namespace)); err != nil {
+		return nil, h.explain("listing KubeFedClusters", err)
+	}
+	sources := make([]source, 0, len(clusters.Items))
+	for i := range clusters.Items {
+		member := &clusters.Items[i]
+		s := source{name: member.Name}
+		secret := &corev1.Secret{}
+		err := h.client.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: member.Spec.SecretRef.Name}, secret)
+		switch {
+		case apierrors.IsNotFound(err):
+			secret, err = nil, nil
+		case err != nil:
+			s.err = h.explain(fmt.Sprintf("reading the credentials of %s (secret/%s/%s)", member.Name, h.namespace, member.Spec.SecretRef.Name), err)
+		}
+		if err == nil {
+			s.config, s.err = cluster.RESTConfig(member, secret)
+		}
+		sources = append(sources, s)
+	}
+	slices.SortFunc(sources, func(a, b source) int { return cmp.Compare(a.name, b.name) })
+	return sources, nil
+}
+
+// show lists a query in all sources at once, prints what they answer, and with -w what changes after.
+func (p *program) show(ctx context.Context, q *query, sources []source, columns []column) error {
+	results := make([]listed, len(sources))
+	var group sync.WaitGroup
+	for i := range sources {
+		group.Go(func() { results[i] = list(ctx, q, sources[i]) })
+	}
+	done := p.patience("asking %d cluster(s) ...", len(sources))
+	group.Wait()
+	done()
+	failed := false
+	for _, result := range results {
+		if result.err == nil {
+			continue
+		}
+		if result.source.name == "" {
+			return result.err
+		}
+		failed = true
+		p.warn("%v", result.err)
+	}
+	if err := p.print(q, results, columns); err != nil {
+		return err
+	}
+	if q.watch {
+		return p.follow(ctx, q, results, columns)
+	}
+	if failed {
+		return fmt.Errorf("%w: see the warnings. For the state of the clusters: %s get clusters", errIncomplete, p.name)
+	}
+	return nil
+}
+
+func (q *query) resource() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: q.kind.Group, Version: q.kind.Version, Resource: q.kind.Name}
+}
+
+// open returns the resource client of a query in a source.
+func (q *query) open(s source, timeout time.Duration) (dynamic.ResourceInterface, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	config := rest.CopyConfig(s.config)
+	config.Timeout = timeout
+	made, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %q: making a client: %w", s.name, err)
+	}
+	if q.kind.Namespaced {
+		return made.Resource(q.resource()).Namespace(q.namespace), nil
+	}
+	return made.Resource(q.resource()), nil
+}
+
+// list asks one source. A kind that a member does not serve has no objects there, which is no error.
+func list(ctx context.Context, q *query, s source) listed {
+	resources, err := q.open(s, memberTimeout)
+	if err != nil {
+		return listed{source: s, err: err}
+	}
+	answer, err := resources.List(ctx, metav1.ListOptions{LabelSelector: q.selector})
+	switch {
+	case apierrors.IsNotFound(err) && s.name != "":
+		return listed{source: s}
+	case err != nil:
+		return listed{source: s, err: explainMember(q, s, err)}
+	}
+	objects := slices.DeleteFunc(answer.Items, func(o unstructured.Unstructured) bool { return !q.wants(o.GetName()) })
+	for i := range objects {
+		objects[i].SetGroupVersionKind(schema.GroupVersionKind{Group: q.kind.Group, Version: q.kind.Version, Kind: q.kind.Kind})
+	}
+	return listed{source: s, objects: objects, version: answer.GetResourceVersion()}
+}
+
+func explainMember(q *query, s source, err error) error {
+	if s.name == "" {
+		return unreachable("host cluster", s.config, err)
+	}
+	if apierrors.IsForbidden(err) {
+		return fmt.Errorf("cluster %q does not let the hub list %s: %w", s.name, qualified(q.kind), err)
+	}
+	return unreachable(fmt.Sprintf("cluster %q", s.name), s.config, err)
+}
+
+// print writes a finished result in the format that the query asks for.
+func (p *program) print(q *query, results []listed, columns []column) error {
+	type item struct {
+		cluster string
+		object  *unstructured.Unstructured
+	}
+	var items []item
+	for _, result := range results {
+		for i := range result.objects {
+			items = append(items, item{result.source.name, &result.objects[i]})
+		}
+	}
+	slices.SortStableFunc(items, func(a, b item) int {
+		return cmp.Or(cmp.Compare(a.object.GetNamespace(), b.object.GetNamespace()),
+			cmp.Compare(a.object.GetName(), b.object.GetName()), cmp.Compare(a.cluster, b.cluster))
+	})
+	switch q.output {
+	case "json", "yaml":
+		contents := make([]any, 0, len(items))
+		for _, i := range items {
+			contents = append(contents, annotated(i.cluster, i.object))
+		}
+		return writeValue(p.streams.Out, q.output, map[string]any{"apiVersion": "v1", "kind": "List", "items": contents})
+	case "name":
+		for _, i := range items {
+			p.say("%s", objectName(q, i.cluster, i.object))
+		}
+		return nil
+	}
+	if len(items) == 0 && !q.watch {
+		where := ""
+		if q.namespace != "" {
+			where = fmt.Sprintf(" in namespace %s", q.namespace)
+		}
+		fmt.Fprintf(p.streams.ErrOut, "No %s found%s.\n", qualified(q.kind), where)
+		return nil
+	}
+	t := table{header: headers(q, columns, results[0].source.name != "")}
+	for _, i := range items {
+		t.rows = append(t.rows, cells(q, columns, i.cluster, i.object))
+	}
+	return t.write(p.streams.Out, !q.noHeaders)
+}
+
+// annotated returns the content of a member's object with the name of its cluster.
+func annotated(cluster string, object *unstructured.Unstructured) map[string]any {
+	if cluster == "" {
+		return object.Object
+	}
+	marked := object.DeepCopy()
+	annotations := marked.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[join.ClusterAnnotation] = cluster
+	marked.SetAnnotations(annotations)
+	return marked.Object
+}
+
+// objectName is an object as -o name prints it: [cluster/]type/name, as kubectl's behind the cluster.
+func objectName(q *query, cluster string, object *unstructured.Unstructured) string {
+	name := qualified(q.kind) + "/" + object.GetName()
+	if cluster != "" {
+		name = cluster + "/" + name
+	}
+	return name
+}
+
+// follow prints objects as they change, until the context ends. A watch that breaks is taken up again.
+func (p *program) follow(ctx context.Context, q *query, results []listed, columns []column) error {
+	changes := make(chan change)
+	var group sync.WaitGroup
+	for _, result := range results {
+		if result.err == nil && result.version != "" {
+			group.Go(func() { p.followOne(ctx, q, result, changes) })
+		}
+	}
+	go func() { group.Wait(); close(changes) }()
+	for c := range changes {
+		if c.err != nil {
+			p.warn("%v", c.err)
+			continue
+		}
+		switch q.output {
+		case "json", "yaml":
+			if err := writeValue(p.streams.Out, q.output, annotated(c.cluster, c.object)); err != nil {
+				return err
+			}
+		case "name":
+			p.say("%s", objectName(q, c.cluster, c.object))
+		default:
+			row := cells(q, columns, c.cluster, c.object)
+			if c.deleted {
+				row = append(row, "(deleted)")
+			}
+			if err := (table{rows: [][]string{row}}).write(p.streams.Out, false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// change is an object that changed in a cluster, or why a cluster cannot be watched any more.
+type change struct {
+	cluster string
+	object  *unstructured.Unstructured
+	deleted bool
+	err     error
+}
+
+func (p *program) followOne(ctx context.Context, q *query, from listed, out chan<- change) {
+	send := func(c change) bool {
+		select {
+		case out <- c:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	version := from.version
+	for ctx.Err() == nil {
+		next, err := q.watchOnce(ctx, from.source, version, send)
+		if err != nil {
+			if ctx.Err() == nil {
+				send(change{err: fmt.Errorf("%w. It is not watched any more", explainMember(q, from.source, err))})
+			}
+			return
+		}
+		version = next
+	}
+}
+
+// watchOnce watches until the server ends the watch, and returns where to take it up again.
+func (q *query) watchOnce(ctx context.Context, s source, version string, send func(change) bool) (string, error) {
+	resources, err := q.open(s, 0)
+	if err != nil {
+		return "", err
+	}
+	watcher, err := resources.Watch(ctx, metav1.ListOptions{LabelSelector: q.selector, ResourceVersion: version, AllowWatchBookmarks: true})
+	if err != nil {
+		return "", err
+	}
+	defer watcher.Stop()
+	for event := range watcher.ResultChan() {
+		if event.Type == watch.Error {
+			return "", apierrors.FromObject(event.Object)
+		}
+		object, ok := event.Object.(*unstructured.Unstructured)
+		if !ok {
+			continue
+		}
+		version = object.GetResourceVersion()
+		if event.Type == watch.Bookmark || !q.wants(object.GetName()) {
+			continue
+		}
+		if !send(change{cluster: s.name, object: object, deleted: event.Type == watch.Deleted}) {
+			break
+		}
+	}
+	return version, nil
+}
