@@ -141,3 +141,6 @@ func orNone(names []string) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Output returns the last lines that the program wrote, to be shown when it does not do what it should.
+func (p Program) Output() string { return cause(p.Log) }

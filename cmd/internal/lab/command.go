@@ -93,7 +93,7 @@ processes, with TLS and RBAC, on ports of 127.0.0.1. There are no kubelets: Pods
 	root.AddCommand(
 		o.upCommand(), o.downCommand(), o.statusCommand(), o.kubeconfigCommand(),
 		o.killCommand(), o.startCommand(), o.pauseCommand(), o.resumeCommand(),
-		o.runCommand(), o.stopCommand(), o.binaryCommand(), o.installKubectlCommand(),
+		o.runCommand(), o.stopCommand(), o.tourCommand(), o.binaryCommand(), o.installKubectlCommand(),
 	)
 	return root
 }
