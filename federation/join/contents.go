@@ -5,17 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/hansa-dev/hansa/federation/api"
 )
+
+// namespaceTimeout bounds the wait for the deletion of the hub's namespace in a member.
+const namespaceTimeout = 2 * time.Minute
 
 // isHost tells whether the member is the host cluster itself: then the hub's namespace is one and the same object.
 func (j *Joiner) isHost(ctx context.Context, name string) (bool, error) {
@@ -152,4 +157,30 @@ func (j *Joiner) deleteManaged(ctx context.Context, kind schema.GroupVersionKind
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// awaitNamespaceGone waits while the hub's namespace in the member is being deleted, as it is right after an unjoin:
+// nothing can be created in it.
+func (j *Joiner) awaitNamespaceGone(ctx context.Context, name string) error {
+	started, told := time.Now(), false
+	err := wait.PollUntilContextTimeout(ctx, grantPoll, namespaceTimeout, true, func(ctx context.Context) (bool, error) {
+		live := &corev1.Namespace{}
+		err := j.member.client.Get(ctx, client.ObjectKey{Name: name}, live)
+		if apierrors.IsNotFound(err) || (err == nil && live.DeletionTimestamp == nil) {
+			return true, nil
+		}
+		if err == nil && !told && time.Since(started) > quiet {
+			told = true
+			j.report("waiting until namespace %s, which is being deleted, is gone from %s", name, j.member.Name)
+		}
+		return false, err
+	})
+	switch {
+	case wait.Interrupted(err):
+		return fmt.Errorf("namespace %s in %s is still being deleted after %s. See what holds it up: kubectl --context=%s get namespace %s -o yaml; then repeat the join",
+			name, j.member.Name, namespaceTimeout, j.member.Context, name)
+	case err != nil:
+		return fmt.Errorf("reading namespace %s in %s: %w\n%s", name, j.member.Name, err, advice(err))
+	}
+	return nil
 }

@@ -265,6 +265,9 @@ func (j *Joiner) dryRun(o Options, hub account, found *findings) {
 
 // prepareMember creates the hub's namespace, ServiceAccount and rights in the member.
 func (j *Joiner) prepareMember(ctx context.Context, o Options, hub account, found *findings) error {
+	if err := j.awaitNamespaceGone(ctx, hub.Namespace); err != nil {
+		return err
+	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: hub.Namespace}}
 	if err := j.ensure(ctx, j.member, namespace, keep); err != nil {
 		return fmt.Errorf("%w\n%s", err, advice(err))

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
@@ -32,7 +31,7 @@ func (p *program) newDisable() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "disable TYPE",
 		Short: "Disable the propagation of a type",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Disables the propagation of a type and deletes its FederatedTypeConfig. What was propagated stays in the
 			members. With --delete-crd the federated kind goes too, provided that no object of it is left.`),
 		Example: p.examples(`

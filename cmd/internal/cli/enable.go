@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/yaml"
@@ -50,7 +49,7 @@ func (p *program) newEnable() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enable (TYPE | -f FILENAME)",
 		Short: "Enable the propagation of a type",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Enables the propagation of a type of the host cluster, a custom one too, to the members: it creates the
 			definition of the federated kind, and a FederatedTypeConfig which tells the hub to propagate it.
 

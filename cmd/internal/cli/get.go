@@ -6,14 +6,18 @@ import (
 	"slices"
 	"time"
 
+	"github.com/liggitt/tabwriter"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/kubectl/pkg/util/templates"
+	"k8s.io/cli-runtime/pkg/printers"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 )
+
+// clusterKind is the kind behind get clusters.
+const clusterKind = "KubeFedCluster"
 
 // getFlags are the flags of get.
 type getFlags struct {
@@ -31,6 +35,7 @@ type query struct {
 	names     []string // empty: all
 	namespace string   // empty: all, or a cluster-scoped kind
 	now       func() time.Time
+	rows      *tabwriter.Writer // where tables go
 }
 
 func (q *query) wants(name string) bool { return len(q.names) == 0 || slices.Contains(q.names, name) }
@@ -43,7 +48,7 @@ func (p *program) newGet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get (clusters | TYPE) [NAME...]",
 		Short: "Show clusters, federated objects, or the objects of all members in one table",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Shows the members (get clusters), federated objects with the state of their propagation (get
 			federateddeployments), or the objects of any other type in all members, in one table (get deployments).
 
@@ -96,9 +101,9 @@ func (p *program) completeGet(cmd *cobra.Command, args []string, word string) ([
 }
 
 func (p *program) runGet(ctx context.Context, h *host, what string, names []string, f getFlags) error {
-	q := &query{getFlags: f, names: names, now: time.Now}
+	q := &query{getFlags: f, names: names, now: time.Now, rows: printers.GetNewTabWriter(p.streams.Out)}
 	if slices.Contains([]string{"clusters", "cluster", "kubefedclusters", "kubefedcluster", "kfc"}, what) {
-		q.kind = metav1.APIResource{Group: corev1b1.SchemeGroupVersion.Group, Version: corev1b1.SchemeGroupVersion.Version, Kind: "KubeFedCluster", Name: "kubefedclusters", Namespaced: true}
+		q.kind = metav1.APIResource{Group: corev1b1.SchemeGroupVersion.Group, Version: corev1b1.SchemeGroupVersion.Version, Kind: clusterKind, Name: "kubefedclusters", Namespaced: true}
 		q.namespace = h.namespace
 		return p.show(ctx, q, []source{{config: h.config}}, clusterColumns())
 	}

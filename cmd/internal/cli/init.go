@@ -10,7 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
@@ -24,7 +23,7 @@ func (p *program) newInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Prepare a host cluster: namespace, federation API, default types",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Prepares a host cluster for a hub: the hub's namespace, the definitions of the federation API, a
 			KubeFedConfig of scope Cluster, and the ten default types, enabled.
 

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
-	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
@@ -38,7 +37,7 @@ func (p *program) newJoin() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "join CLUSTER",
 		Short: "Register a cluster with the hub",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Registers a cluster with the hub of the host cluster. In the member it creates a namespace, a
 			ServiceAccount and what the hub may do there; in the host, a Secret with a token (bound, 90 days, renewed
 			by the hub) and a KubeFedCluster.
@@ -141,7 +140,7 @@ func (p *program) newUnjoin() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unjoin CLUSTER",
 		Short: "Remove a cluster from the hub",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Removes a cluster from the hub: first its KubeFedCluster, so that the hub stops using it, then its token,
 			then what join created in it.
 

@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/kubectl/pkg/util/templates"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/hansa-dev/hansa/federation/api"
@@ -26,7 +25,7 @@ func (p *program) newOrphaning() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "orphaning-deletion",
 		Short: "Choose what the deletion of a federated object does to the members",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Chooses what the deletion of a federated object does to the objects in the members: by default they are
 			deleted with it; with orphaning deletion they stay.`),
 		Args: cobra.NoArgs,

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/liggitt/tabwriter"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/cli-runtime/pkg/printers"
 	"sigs.k8s.io/yaml"
 )
 
@@ -88,9 +88,9 @@ type table struct {
 	rows   [][]string
 }
 
-// write prints a table in kubectl's manner; the header only if asked for.
-func (t table) write(w io.Writer, header bool) error {
-	out := printers.GetNewTabWriter(w)
+// write prints a table to a writer of printers.GetNewTabWriter, which remembers the widths of its columns for the rows
+// that come later; the header only if asked for.
+func (t table) write(out *tabwriter.Writer, header bool) error {
 	if header {
 		if _, err := fmt.Fprintln(out, strings.Join(t.header, "\t")); err != nil {
 			return err

@@ -18,7 +18,6 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/klog/v2"
-	"k8s.io/kubectl/pkg/util/templates"
 
 	"github.com/hansa-dev/hansa/federation/api"
 )
@@ -45,7 +44,7 @@ func NewCommand(name string, streams genericiooptions.IOStreams) *cobra.Command 
 	root := &cobra.Command{
 		Use:   name,
 		Short: "Federate Kubernetes clusters: spread objects over them and see them as one",
-		Long: templates.LongDesc(`
+		Long: long(`
 			Federates Kubernetes clusters. A hub in a host cluster spreads objects over member clusters: what to
 			spread (template), where to (placement), and what differs per cluster (overrides).
 
@@ -129,9 +128,24 @@ func must(err error) {
 	}
 }
 
+// long formats a description: paragraphs as they are, without the indentation of the source.
+func long(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 // examples formats examples for a help page; {} stands for the program's name.
 func (p *program) examples(text string) string {
-	return templates.Examples(strings.ReplaceAll(text, "{}", p.name))
+	lines := strings.Split(long(strings.ReplaceAll(text, "{}", p.name)), "\n")
+	for i, line := range lines {
+		if line != "" {
+			lines[i] = "  " + line
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // usage is an error of somebody's typing: the message, and where to read on.

@@ -186,6 +186,10 @@ func (p *program) print(q *query, results []listed, columns []column) error {
 		return nil
 	}
 	if len(items) == 0 && !q.watch {
+		if q.kind.Kind == clusterKind {
+			fmt.Fprintf(p.streams.ErrOut, "No cluster is joined in namespace %s. Join one: %s join\n", q.namespace, p.name)
+			return nil
+		}
 		where := ""
 		if q.namespace != "" {
 			where = fmt.Sprintf(" in namespace %s", q.namespace)
@@ -197,7 +201,7 @@ func (p *program) print(q *query, results []listed, columns []column) error {
 	for _, i := range items {
 		t.rows = append(t.rows, cells(q, columns, i.cluster, i.object))
 	}
-	return t.write(p.streams.Out, !q.noHeaders)
+	return t.write(q.rows, !q.noHeaders)
 }
 
 // annotated returns the content of a member's object with the name of its cluster.
@@ -251,7 +255,7 @@ func (p *program) follow(ctx context.Context, q *query, results []listed, column
 			if c.deleted {
 				row = append(row, "(deleted)")
 			}
-			if err := (table{rows: [][]string{row}}).write(p.streams.Out, false); err != nil {
+			if err := (table{rows: [][]string{row}}).write(q.rows, false); err != nil {
 				return err
 			}
 		}
