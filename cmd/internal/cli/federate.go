@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -195,7 +196,7 @@ func (p *program) federate(ctx context.Context, h *host, typeName, name string, 
 	}
 	w := &writer{program: p, host: h, dryRun: f.dryRun}
 	for _, b := range batches {
-		if err := w.federate(ctx, b); err != nil {
+		if err := w.federate(ctx, b, f.contents); err != nil {
 			return err
 		}
 	}
@@ -254,8 +255,11 @@ func (p *program) batches(ctx context.Context, h *host, order kindList, objects 
 	return made, nil
 }
 
-// federate enables a type if need be and creates its federated objects.
-func (w *writer) federate(ctx context.Context, b batch) error {
+// errFederated marks an object that has a federated object already.
+var errFederated = errors.New("exists already")
+
+// federate enables a type if need be and creates its federated objects. With keep, those that exist stay as they are.
+func (w *writer) federate(ctx context.Context, b batch, keep bool) error {
 	if !b.enabled {
 		config, crd, err := w.host.resolve(ctx, typeRequest{name: b.config.Name})
 		if err != nil {
@@ -275,10 +279,14 @@ func (w *writer) federate(ctx context.Context, b batch) error {
 			w.say("%s created (dry run)%s", what, suffix)
 			continue
 		}
-		if err := w.createFederated(ctx, object, what); err != nil {
+		switch err := w.createFederated(ctx, object, what); {
+		case keep && errors.Is(err, errFederated):
+			w.say("%s exists%s, kept as it is", what, suffix)
+		case err != nil:
 			return err
+		default:
+			w.say("%s created%s", what, suffix)
 		}
-		w.say("%s created%s", what, suffix)
 	}
 	return nil
 }
@@ -299,8 +307,8 @@ func (w *writer) createFederated(ctx context.Context, object *unstructured.Unstr
 		last = err
 	}
 	if apierrors.IsAlreadyExists(last) {
-		return fmt.Errorf("%s exists already in namespace %q of the host cluster (context %q): it is federated. Change the federated object itself, or delete it first",
-			what, object.GetNamespace(), w.host.context)
+		return fmt.Errorf("%s %w in namespace %q of the host cluster (context %q). Change the federated object itself, or delete it first",
+			what, errFederated, object.GetNamespace(), w.host.context)
 	}
 	return w.host.explain("creating "+what, last)
 }
@@ -317,7 +325,7 @@ func skippedTypes() []string {
 	}
 }
 
-// contents lists what a namespace holds and a person put there, with the types in the server's order.
+// contents lists what a namespace holds and a person put there, with the types in order.
 func (p *program) contents(ctx context.Context, h *host, kinds kindList, namespace string, skip []string) (kindList, map[string][]*unstructured.Unstructured, error) {
 	configs := &corev1b1.FederatedTypeConfigList{}
 	if err := h.client.List(ctx, configs, client.InNamespace(h.namespace)); err != nil && !apimeta.IsNoMatchError(err) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +13,8 @@ import (
 	"github.com/hansa-dev/hansa/federation/typeconfig"
 )
 
-// kindList is what a cluster serves, in the server's order, with group and version filled in and without subresources.
+// kindList is what a cluster serves, sorted by group and name (discovery's order varies), with group and version filled
+// in and without subresources.
 type kindList []metav1.APIResource
 
 // errUnknownType marks a name that no kind of the cluster answers to.
@@ -34,6 +36,9 @@ func newKindList(lists []*metav1.APIResourceList, version string) kindList {
 			kinds = append(kinds, resource)
 		}
 	}
+	slices.SortStableFunc(kinds, func(a, b metav1.APIResource) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Name, b.Name))
+	})
 	return kinds
 }
 
