@@ -23,9 +23,9 @@ type Members interface {
 	Current() ([]*cluster.Member, <-chan struct{})
 }
 
-// Recorder tells people about an object, as a Warning event.
+// Recorder tells people about an object, as a Warning event. member names the cluster it is about; it may be empty.
 type Recorder interface {
-	Warn(object runtime.Object, reason, message string)
+	Warn(object runtime.Object, member, reason, message string)
 }
 
 // Settings are what a KubeFedConfig decides for propagation.

@@ -309,7 +309,7 @@ func (r *Reconciler) federatedChanged(key types.NamespacedName) {
 		return
 	}
 	if fed := r.feds.Get(key); fed != nil {
-		r.host.Recorder.Warn(fed, "InvalidName", fmt.Sprintf("The FederatedNamespace %q has no effect in namespace %q: name it as its namespace is named.", key.Name, key.Namespace))
+		r.host.Recorder.Warn(fed, "", "InvalidName", fmt.Sprintf("The FederatedNamespace %q has no effect in namespace %q: name it as its namespace is named.", key.Name, key.Namespace))
 	}
 }
 

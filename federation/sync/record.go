@@ -80,7 +80,7 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 		rec.outcomes[d.name] = out
 	}
 	complete := rec.complete()
-	warn := !out.pending && out.message != "" && out.code != status.WaitingForRemoval
+	warn := !out.pending && out.message != "" && aboutObject(out.code)
 	if !out.pending && out.code == status.OK {
 		delete(rec.warned, d.name)
 	}
@@ -94,6 +94,17 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 		r.done.add(key)
 	} else {
 		r.done.queue.AddAfter(key, patience)
+	}
+}
+
+// aboutObject reports whether a code tells of the object itself and so deserves an event. What is wrong with a whole
+// cluster stands in its KubeFedCluster, or in the FederatedTypeConfig, and would be said once per object.
+func aboutObject(code status.Code) bool {
+	switch code {
+	case status.OK, status.WaitingForRemoval, status.ClusterNotReady, status.CachedRetrievalFailed, status.ClientRetrievalFailed:
+		return false
+	default:
+		return true
 	}
 }
 
@@ -114,9 +125,13 @@ func (r *Reconciler) warn(key types.NamespacedName, fed *unstructured.Unstructur
 	rec := r.recordFor(key)
 	again := rec.warned[subject] == reason
 	rec.warned[subject] = reason
+	member := ""
+	if r.dispatchers[subject] != nil {
+		member = subject
+	}
 	r.mu.Unlock()
 	if again {
 		return
 	}
-	r.host.Recorder.Warn(fed, reason, message)
+	r.host.Recorder.Warn(fed, member, reason, message)
 }

@@ -132,7 +132,7 @@ func assemble(mgr mcmanager.Manager, o *Options, config *rest.Config, fedConfig 
 	host := sync.NewHost(&sync.Host{
 		Client:    dynamicClient,
 		Members:   registry,
-		Recorder:  recorder{local.GetEventRecorder("hansa-hub")},
+		Recorder:  recorder{local.GetEventRecorder("hansa-hub"), o.Namespace},
 		Log:       ctrl.Log.WithName("sync"),
 		Namespace: o.Namespace,
 		Settings:  settings(fedConfig),
@@ -157,17 +157,28 @@ func assemble(mgr mcmanager.Manager, o *Options, config *rest.Config, fedConfig 
 	return nil
 }
 
-// recorder sends Warning events.
-type recorder struct{ events.EventRecorder }
+// recorder sends Warning events. The cluster is the related object of an event, so that events about one object in
+// several clusters stay apart.
+type recorder struct {
+	events.EventRecorder
+
+	namespace string // of the hub
+}
 
 // maxNote is the length that the API server allows for the note of an event.
 const maxNote = 1024
 
-func (r recorder) Warn(object runtime.Object, reason, message string) {
+func (r recorder) Warn(object runtime.Object, member, reason, message string) {
 	if len(message) > maxNote {
 		message = message[:maxNote-3] + "..."
 	}
-	r.Eventf(object, nil, corev1.EventTypeWarning, reason, "Propagate", "%s", message)
+	var related runtime.Object
+	if member != "" {
+		related = &corev1.ObjectReference{
+			APIVersion: corev1b1.SchemeGroupVersion.String(), Kind: "KubeFedCluster", Namespace: r.namespace, Name: member,
+		}
+	}
+	r.Eventf(object, related, corev1.EventTypeWarning, reason, "Propagate", "%s", message)
 }
 
 // runner lets the type engine start the propagation of package sync.
