@@ -86,6 +86,8 @@ func (w *writer) disable(ctx context.Context, request typeRequest, deleteCRD boo
 		if err := w.host.refuseInstances(ctx, federated); err != nil {
 			return err
 		}
+	} else {
+		w.warnInstances(ctx, federated)
 	}
 	if config != nil {
 		if err := w.stop(ctx, config); err != nil {
@@ -152,6 +154,16 @@ func named(all []corev1b1.FederatedTypeConfig, name string) *corev1b1.FederatedT
 	return found
 }
 
+// warnInstances tells that objects of a federated kind stay behind, which nothing acts upon any more.
+func (w *writer) warnInstances(ctx context.Context, config *corev1b1.FederatedTypeConfig) {
+	if err := w.host.refuseInstances(ctx, config); errors.Is(err, errInstances) {
+		w.warn("objects of kind %s exist. They are not acted upon any more; deleting one takes effect when the type is enabled again", config.Spec.FederatedType.Kind)
+	}
+}
+
+// errInstances marks a federated kind of which objects exist.
+var errInstances = errors.New("objects of it exist")
+
 // refuseInstances is an error when objects of a federated kind exist.
 func (h *host) refuseInstances(ctx context.Context, config *corev1b1.FederatedTypeConfig) error {
 	federated := config.Spec.FederatedType
@@ -167,8 +179,8 @@ func (h *host) refuseInstances(ctx context.Context, config *corev1b1.FederatedTy
 		return nil
 	}
 	first := list.Items[0]
-	return fmt.Errorf("customresourcedefinition %q cannot be deleted while objects of it exist (%s %s/%s, and perhaps more). Delete them first, or disable the type without --delete-crd",
-		typeconfig.QualifiedName(federated.PluralName, federated.Group), federated.Kind, first.Namespace, first.Name)
+	return fmt.Errorf("customresourcedefinition %q cannot be deleted while %w (%s %s/%s, and perhaps more). Delete them first, or disable the type without --delete-crd",
+		typeconfig.QualifiedName(federated.PluralName, federated.Group), errInstances, federated.Kind, first.Namespace, first.Name)
 }
 
 // stop switches propagation off and waits until the hub says that it stopped.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,6 +46,9 @@ func (p *program) openHost() (*host, error) {
 			return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 		}
 		name = raw.CurrentContext
+		if len(raw.Contexts) == 0 && *p.config.APIServer == "" && !inCluster() {
+			return nil, errors.New("there is no kubeconfig, or it has no contexts. Name a file with --kubeconfig or KUBECONFIG")
+		}
 	}
 	config, err := p.config.ToRESTConfig()
 	if err != nil {
@@ -56,6 +60,12 @@ func (p *program) openHost() (*host, error) {
 		return nil, fmt.Errorf("making a client for context %q: %w", name, err)
 	}
 	return &host{context: name, namespace: p.namespace, config: config, client: made}, nil
+}
+
+// inCluster tells whether the program runs in a pod, where no kubeconfig is needed.
+func inCluster() bool {
+	_, err := rest.InClusterConfig()
+	return !errors.Is(err, rest.ErrNotInCluster)
 }
 
 // chooseContext makes --host-cluster-context and --context one.

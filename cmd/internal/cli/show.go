@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/kubefed/pkg/apis/core/common"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
 	"github.com/hansa-dev/hansa/federation/cluster"
@@ -29,6 +30,7 @@ type source struct {
 	name   string
 	config *rest.Config
 	err    error // why the cluster cannot be asked
+	down   bool  // the hub does not find it ready
 }
 
 // listed is what a source answered.
@@ -42,8 +44,11 @@ type listed struct {
 // errIncomplete marks a result without the objects of some members.
 var errIncomplete = errors.New("the result is not complete")
 
-// memberTimeout bounds what one member may hold up the table.
-const memberTimeout = 10 * time.Second
+// What one member may hold up the table; less if the hub finds it not ready.
+const (
+	memberTimeout     = 10 * time.Second
+	downMemberTimeout = 2 * time.Second
+)
 
 // members lists the joined clusters with the hub's credentials for them, sorted by name.
 func (h *host) members(ctx context.Context) ([]source, error) {
@@ -54,7 +59,7 @@ func (h *host) members(ctx context.Context) ([]source, error) {
 	sources := make([]source, 0, len(clusters.Items))
 	for i := range clusters.Items {
 		member := &clusters.Items[i]
-		s := source{name: member.Name}
+		s := source{name: member.Name, down: !ready(member)}
 		secret := &corev1.Secret{}
 		err := h.client.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: member.Spec.SecretRef.Name}, secret)
 		switch {
@@ -70,6 +75,16 @@ func (h *host) members(ctx context.Context) ([]source, error) {
 	}
 	slices.SortFunc(sources, func(a, b source) int { return cmp.Compare(a.name, b.name) })
 	return sources, nil
+}
+
+// ready tells whether the hub can reach a member; one that it has not looked at yet counts as ready.
+func ready(member *corev1b1.KubeFedCluster) bool {
+	for _, condition := range member.Status.Conditions {
+		if condition.Type == common.ClusterReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return true
 }
 
 // show lists a query in all sources at once, prints what they answer, and with -w what changes after.
@@ -128,7 +143,11 @@ func (q *query) open(s source, timeout time.Duration) (dynamic.ResourceInterface
 
 // list asks one source. A kind that a member does not serve has no objects there, which is no error.
 func list(ctx context.Context, q *query, s source) listed {
-	resources, err := q.open(s, memberTimeout)
+	timeout := memberTimeout
+	if s.down {
+		timeout = downMemberTimeout
+	}
+	resources, err := q.open(s, timeout)
 	if err != nil {
 		return listed{source: s, err: err}
 	}
