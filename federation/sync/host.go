@@ -161,5 +161,3 @@ func scoped(client dynamic.Interface, resource schema.GroupVersionResource, name
 	}
 	return client.Resource(resource).Namespace(namespace)
 }
-
-

@@ -82,7 +82,9 @@ func settings(config *corev1b1.KubeFedConfig) sync.Settings {
 	return s
 }
 
-func pace(config *corev1b1.KubeFedConfig) cluster.Pace { return cluster.PaceFor(config.Spec.ClusterHealthCheck) }
+func pace(config *corev1b1.KubeFedConfig) cluster.Pace {
+	return cluster.PaceFor(config.Spec.ClusterHealthCheck)
+}
 
 // lease returns the durations of leader election.
 func lease(config *corev1b1.KubeFedConfig) (duration, deadline, retry time.Duration) {
