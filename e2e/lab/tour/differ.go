@@ -85,21 +85,19 @@ func show(value any) string {
 
 // sizes replaces the values of a Secret by their lengths: what is secret stays out of terminals and logs.
 func sizes(value any) any {
-	data, ok := value.(map[string]any)
-	if !ok {
-		return "(hidden)"
-	}
-	shown := map[string]any{}
-	for key, item := range data {
-		text, _ := item.(string)
-		raw, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			shown[key] = "(hidden)"
-			continue
+	switch v := value.(type) {
+	case map[string]any:
+		shown := map[string]any{}
+		for key, item := range v {
+			shown[key] = sizes(item)
 		}
-		shown[key] = fmt.Sprintf("(%d bytes)", len(raw))
+		return shown
+	case string:
+		if raw, err := base64.StdEncoding.DecodeString(v); err == nil {
+			return fmt.Sprintf("(%d bytes)", len(raw))
+		}
 	}
-	return shown
+	return "(hidden)"
 }
 
 // mismatch tells which override of a cluster is not to be seen in the real object, "" if all are.
@@ -114,23 +112,25 @@ func mismatch(object map[string]any, patches []overrides.Patch) string {
 		switch {
 		case patch.Op == "remove" && found:
 			return path + " is still there"
-		case patch.Op != "remove" && !found:
-			return path + " is missing"
 		case patch.Op != "remove" && !alike(patch.Value, value):
-			return fmt.Sprintf("%s is %s", path, show(value))
+			if !found {
+				return path + " is missing"
+			}
+			return path + " has another value"
 		}
 	}
 	return ""
 }
 
-// alike compares a wanted with a stored value. The API server stores null in a map of strings as the empty string.
+// alike compares a wanted with a stored value. The API server stores null in a map of strings as the empty string, and
+// leaves out what is empty.
 func alike(want, have any) bool {
 	switch w := want.(type) {
 	case nil:
 		return have == nil || have == ""
 	case map[string]any:
 		h, ok := have.(map[string]any)
-		if !ok || len(h) > len(w) {
+		if (!ok && have != nil) || len(h) > len(w) {
 			return false
 		}
 		for key, value := range w {

@@ -56,22 +56,39 @@ func (t Tour) wait(ctx context.Context, patience time.Duration, what string, che
 	}
 }
 
-// indented writes lines with some space in front of each.
+// indented passes lines on with some space in front of each, except those about things that were there already.
 type indented struct {
-	w      io.Writer
-	inLine bool
+	w       io.Writer
+	rest    []byte // a line that is not complete yet
+	skipped int
 }
 
 // Write implements io.Writer.
 func (i *indented) Write(p []byte) (int, error) {
-	for line := range bytes.Lines(p) {
-		if !i.inLine {
-			line = append([]byte("      "), line...)
+	i.rest = append(i.rest, p...)
+	for {
+		end := bytes.IndexByte(i.rest, '\n')
+		if end < 0 {
+			return len(p), nil
 		}
-		i.inLine = !bytes.HasSuffix(line, []byte("\n"))
-		if _, err := i.w.Write(line); err != nil {
+		line := i.rest[:end+1]
+		i.rest = i.rest[end+1:]
+		if bytes.HasSuffix(line, []byte(" unchanged\n")) || bytes.HasSuffix(line, []byte(" kept as it is\n")) {
+			i.skipped++
+			continue
+		}
+		if _, err := fmt.Fprintf(i.w, "      %s", line); err != nil {
 			return 0, err
 		}
 	}
-	return len(p), nil
+}
+
+// finish writes what is left.
+func (i *indented) finish() {
+	if len(i.rest) > 0 {
+		_, _ = fmt.Fprintf(i.w, "      %s\n", i.rest)
+	}
+	if i.skipped > 0 {
+		_, _ = fmt.Fprintf(i.w, "      %d objects were there already\n", i.skipped)
+	}
 }

@@ -270,6 +270,7 @@ func (t Tour) show(ctx context.Context) error {
 	}
 	t.say("")
 	t.say("%s", table(rows))
+	t.say("")
 	t.say("There are no kubelets in this lab: the Pods of Deployments and Jobs exist and stay Pending.")
 	t.say("")
 	t.say("Everything keeps running. Try next:")
@@ -333,7 +334,9 @@ func (t Tour) run(ctx context.Context, stdin []byte, name string, args ...string
 	cmd.WaitDelay = 5 * time.Second
 	out := &indented{w: t.Out}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(stdin)), out, out
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	out.finish()
+	if err != nil {
 		return fmt.Errorf("%s: %w", typed, errors.Join(err, context.Cause(ctx)))
 	}
 	return nil
