@@ -40,7 +40,7 @@ type program struct {
 
 // NewCommand returns the command tree for a program: Hansa or Kubefedctl.
 func NewCommand(name string, streams genericiooptions.IOStreams) *cobra.Command {
-	p := &program{name: name, streams: streams, config: genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag()}
+	p := &program{name: name, streams: streams, config: genericclioptions.NewConfigFlags(true)}
 	root := &cobra.Command{
 		Use:   name,
 		Short: "Federate Kubernetes clusters: spread objects over them and see them as one",

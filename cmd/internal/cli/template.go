@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/yaml"
@@ -138,6 +139,19 @@ func guessTypeConfig(object *unstructured.Unstructured) *corev1b1.FederatedTypeC
 	}, "", "")
 }
 
+// parseContent reads one YAML or JSON document, whole numbers as int64, as unstructured objects have them.
+func parseContent(data []byte) (map[string]any, error) {
+	asJSON, err := yaml.YAMLToJSON(data)
+	if err != nil {
+		return nil, fmt.Errorf("no YAML: %w", err)
+	}
+	content := map[string]any{}
+	if err := json.Unmarshal(asJSON, &content); err != nil {
+		return nil, fmt.Errorf("no object: %w", err)
+	}
+	return content, nil
+}
+
 // errNoObjects marks an input without any object.
 var errNoObjects = errors.New("there are no objects in it")
 
@@ -153,8 +167,8 @@ func readObjects(r io.Reader) ([]*unstructured.Unstructured, error) {
 		if err != nil {
 			return nil, fmt.Errorf("document %d: %w", document, err)
 		}
-		content := map[string]any{}
-		if err := yaml.Unmarshal(data, &content); err != nil {
+		content, err := parseContent(data)
+		if err != nil {
 			return nil, fmt.Errorf("document %d: %w", document, err)
 		}
 		if len(content) == 0 {
