@@ -78,7 +78,7 @@ verify: ## Check that generated files, go.mod and formatting are up to date; cha
 
 .PHONY: bench
 bench: build ## Run the benchmarks, or one part: make bench BENCH=propagation
-	bin/hansa-lab bench $(BENCH)
+	go run ./e2e/bench $(if $(BENCH),--part $(BENCH))
 
 ##@ Change
 
