@@ -189,17 +189,7 @@ func StatusFor(old corev1b1.KubeFedClusterStatus, health Health, topology Topolo
 		probed = now
 	}
 	for i := range wanted {
-		before := find(old.Conditions, wanted[i].Type)
-		if before == nil || before.Status != wanted[i].Status || deref(before.Reason) != deref(wanted[i].Reason) || deref(before.Message) != deref(wanted[i].Message) {
-			changed = true
-		}
-		if before != nil && before.Status == wanted[i].Status && before.LastTransitionTime != nil {
-			wanted[i].LastTransitionTime = before.LastTransitionTime
-		} else {
-			wanted[i].LastTransitionTime = new(metav1.NewTime(now.Truncate(time.Second)))
-		}
-		wanted[i].LastProbeTime = metav1.NewTime(probed.Truncate(time.Second))
-		if before != nil && probed.Sub(before.LastProbeTime.Time) >= probeTimePeriod {
+		if stamp(&wanted[i], find(old.Conditions, wanted[i].Type), probed, now) {
 			changed = true
 		}
 	}
@@ -207,6 +197,21 @@ func StatusFor(old corev1b1.KubeFedClusterStatus, health Health, topology Topolo
 		next.Conditions = wanted
 	}
 	return next
+}
+
+// stamp sets the times of a condition, given the one that stands (nil for none), and reports whether it says something
+// new.
+func stamp(c, before *corev1b1.ClusterCondition, probed, now time.Time) bool {
+	c.LastProbeTime = metav1.NewTime(probed.Truncate(time.Second))
+	c.LastTransitionTime = new(metav1.NewTime(now.Truncate(time.Second)))
+	if before == nil {
+		return true
+	}
+	if before.Status == c.Status && before.LastTransitionTime != nil {
+		c.LastTransitionTime = before.LastTransitionTime
+	}
+	return before.Status != c.Status || deref(before.Reason) != deref(c.Reason) || deref(before.Message) != deref(c.Message) ||
+		probed.Sub(before.LastProbeTime.Time) >= probeTimePeriod
 }
 
 func offline(health Health) corev1b1.ClusterCondition {

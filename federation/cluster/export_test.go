@@ -12,4 +12,6 @@ func (w *Watch) Store() cache.ReflectorStore { return reflected{w} }
 func (w *Watch) Fail(err error) { w.fail(err) }
 
 // Locate exposes how nodes become region and zones.
-func Locate(nodes []metav1.PartialObjectMetadata) (region string, zones []string) { return locate(nodes) }
+func Locate(nodes []metav1.PartialObjectMetadata) (region string, zones []string) {
+	return locate(nodes)
+}

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -151,12 +152,9 @@ func TestStatusFor(t *testing.T) {
 }
 
 func conditions(s corev1b1.KubeFedClusterStatus) string {
-	text := ""
-	for i, c := range s.Conditions {
-		if i > 0 {
-			text += " "
-		}
-		text += string(c.Type) + "=" + string(c.Status) + "/" + *c.Reason
+	words := make([]string, 0, len(s.Conditions))
+	for _, c := range s.Conditions {
+		words = append(words, string(c.Type)+"="+string(c.Status)+"/"+*c.Reason)
 	}
-	return text
+	return strings.Join(words, " ")
 }

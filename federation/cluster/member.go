@@ -32,6 +32,10 @@ type Member struct {
 // Ready reports whether the member's API server can be worked with now.
 func (m *Member) Ready() bool { return m.link != nil && m.Health.Ready == corev1.ConditionTrue }
 
+// Away reports whether the member is known not to be ready, or can never be while its registration is malformed. It
+// is neither Ready nor Away before its first probe has ended.
+func (m *Member) Away() bool { return m.link == nil || m.Health.Ready == corev1.ConditionFalse }
+
 // Client talks to the member's API server without a rate limit of its own; nil when the registration is malformed.
 func (m *Member) Client() dynamic.Interface {
 	if m.link == nil {

@@ -85,18 +85,17 @@ func ask(ctx context.Context, client *http.Client, base string, timeout time.Dur
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		var failure *url.Error
-		if errors.As(err, &failure) {
+		if failure, ok := errors.AsType[*url.Error](err); ok {
 			err = failure.Err
 		}
 		return Outcome{Detail: err.Error()}
 	}
 	defer response.Body.Close() //nolint:errcheck // nothing of it is used any more
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 256))
-	switch {
-	case response.StatusCode == http.StatusOK:
+	switch response.StatusCode {
+	case http.StatusOK:
 		return Outcome{Answered: true, OK: true, Detail: "/readyz answered ok"}
-	case response.StatusCode == http.StatusUnauthorized:
+	case http.StatusUnauthorized:
 		return Outcome{Answered: true, Detail: "it refuses the token of the hub (401); join the cluster again with --error-on-existing=false to renew it"}
 	default:
 		return Outcome{Answered: true, Detail: fmt.Sprintf("/readyz answered %s: %s", response.Status, strings.TrimSpace(string(body)))}

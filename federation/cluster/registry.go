@@ -135,28 +135,38 @@ func (r *Registry) ensure(ctx context.Context, kfc *corev1b1.KubeFedCluster, sec
 		}
 		return nil
 	}
-	next := &entry{member: &Member{Name: kfc.Name, UID: kfc.UID, Labels: kfc.Labels, Health: unprobed()}, stop: func() {}}
-	connection, err := newLink(kfc, secret)
-	if err != nil {
-		now := time.Now()
-		next.member.Health = malformed(err, now)
-		if old != nil && old.member.link == nil && old.member.Health.Message == next.member.Health.Message && sameLabels(old.member.Labels, kfc.Labels) {
-			return nil
-		}
-	} else {
-		next.member.link = connection
+	next := newEntry(old, kfc, secret)
+	if old != nil && old.member.link == nil && next.member.link == nil &&
+		old.member.Health.Message == next.member.Health.Message && sameLabels(old.member.Labels, kfc.Labels) {
+		return nil // as malformed as before
+	}
+	if next.member.link != nil {
 		r.engage(next)
-		if old != nil {
-			next.topology = old.topology
-		}
-		if old != nil && old.member.UID == kfc.UID && old.member.link != nil {
-			next.member.Health = old.member.Health // renewed credentials do not make a ready cluster unknown
-		}
 	}
 	r.retire(old)
 	r.entries[kfc.Name] = next
 	r.publish()
 	return nil
+}
+
+// newEntry makes the entry of a member whose connection is new. What was known of a former one stays known: renewed
+// credentials do not make a ready cluster unknown.
+func newEntry(old *entry, kfc *corev1b1.KubeFedCluster, secret *corev1.Secret) *entry {
+	member := &Member{Name: kfc.Name, UID: kfc.UID, Labels: kfc.Labels, Health: unprobed()}
+	next := &entry{member: member, stop: func() {}}
+	connection, err := newLink(kfc, secret)
+	if err != nil {
+		member.Health = malformed(err, time.Now())
+		return next
+	}
+	member.link = connection
+	if old != nil && old.member.UID == kfc.UID {
+		next.topology = old.topology
+		if old.member.link != nil {
+			member.Health = old.member.Health
+		}
+	}
+	return next
 }
 
 // remove forgets a member. Nothing is changed in the cluster itself.

@@ -62,7 +62,7 @@ func (r *Reconciler) renew(ctx context.Context, kfc *corev1b1.KubeFedCluster, se
 	}
 	due, expires, err := RenewAt(string(secret.Data[api.TokenKey]))
 	if err != nil {
-		return 0, nil //nolint:nilerr // a token without an end needs no renewal
+		return 0, nil // a token without an end needs no renewal
 	}
 	tokenExpiry.WithLabelValues(kfc.Name).Set(float64(expires.Unix()))
 	if wait := time.Until(due); wait > 0 {

@@ -97,7 +97,7 @@ func (w *Watch) Run(ctx context.Context) {
 		attempt, cancel := context.WithCancel(ctx)
 		done := make(chan error, 1)
 		started := time.Now()
-		go func() { done <- w.reflector(attempt).ListAndWatchWithContext(attempt) }()
+		go func() { done <- w.reflector().ListAndWatchWithContext(attempt) }()
 		var err error
 		select {
 		case err = <-done:
@@ -177,7 +177,7 @@ func (w *Watch) Observe(obj *unstructured.Unstructured) {
 	}
 }
 
-func (w *Watch) reflector(ctx context.Context) *cache.Reflector {
+func (w *Watch) reflector() *cache.Reflector {
 	selecting := func(options metav1.ListOptions) metav1.ListOptions {
 		options.LabelSelector = w.selector
 		return options

@@ -2,8 +2,8 @@ package cluster_test
 
 import (
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,7 +47,7 @@ func object(name, uid string, version int) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{
-			"namespace": "ns", "name": name, "uid": uid, "resourceVersion": fmt.Sprint(version),
+			"namespace": "ns", "name": name, "uid": uid, "resourceVersion": strconv.Itoa(version),
 			"managedFields": []any{map[string]any{"manager": "someone"}},
 		},
 	}}
@@ -59,7 +59,7 @@ func (s *story) list(version int, objects ...*unstructured.Unstructured) {
 	for _, o := range objects {
 		items = append(items, o)
 	}
-	if err := s.watch.Store().Replace(items, fmt.Sprint(version)); err != nil {
+	if err := s.watch.Store().Replace(items, strconv.Itoa(version)); err != nil {
 		s.t.Fatal(err)
 	}
 }

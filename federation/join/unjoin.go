@@ -56,33 +56,48 @@ func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, er
 	if err != nil {
 		return nil, err
 	}
-	memberDown := j.reachMember(ctx)
-	if memberDown != nil && !o.Force {
-		return nil, fmt.Errorf("%w\nNothing was changed. To unjoin it all the same, and leave the hub's ServiceAccount and roles in it: repeat with --force", memberDown)
+	unreachable := j.reachMember(ctx)
+	if unreachable != nil && !o.Force {
+		return nil, fmt.Errorf("%w\nNothing was changed. To unjoin it all the same, and leave the hub's ServiceAccount and roles in it: repeat with --force", unreachable)
 	}
-	if registered.cluster == nil && len(registered.secrets) == 0 && memberDown == nil {
-		if gone, err := j.nothingLeft(ctx, registered.hub); err != nil || gone {
-			return nil, errors.Join(err, notJoined(o, j.host))
-		}
+	if err := j.checkJoined(ctx, o, registered, unreachable == nil); err != nil {
+		return nil, err
 	}
 	if o.DryRun {
-		j.dryUnjoin(o, registered, memberDown)
+		j.dryUnjoin(o, registered, unreachable == nil)
 		return nil, nil
 	}
 	if err := j.forget(ctx, o, registered); err != nil {
 		return nil, err
 	}
-	if memberDown != nil {
+	if unreachable != nil {
+		j.report("warning: %v", unreachable)
 		return leftBehind(registered.hub), nil
 	}
-	if err := j.clean(ctx, o, registered.hub); err != nil {
-		if !o.Force {
-			return nil, fmt.Errorf("%w\nThe cluster is no longer registered. Repeat the unjoin to finish, or remove what is left in it by hand", err)
-		}
-		j.report("warning: %v", err)
-		return leftBehind(registered.hub), nil
+	err = j.clean(ctx, o, registered.hub)
+	switch {
+	case err == nil:
+		return nil, nil
+	case !o.Force:
+		return nil, fmt.Errorf("%w\nThe cluster is no longer registered. Repeat the unjoin to finish, or remove what is left in it by hand", err)
 	}
-	return nil, nil
+	j.report("warning: %v", err)
+	return leftBehind(registered.hub), nil
+}
+
+// checkJoined is an error when nothing of a join is left, in the host or in a member that can be asked.
+func (j *Joiner) checkJoined(ctx context.Context, o UnjoinOptions, found *registered, reachable bool) error {
+	if found.cluster != nil || len(found.secrets) > 0 || !reachable {
+		return nil
+	}
+	gone, err := j.nothingLeft(ctx, found.hub)
+	if err != nil {
+		return err
+	}
+	if gone {
+		return notJoined(o, j.host)
+	}
+	return nil
 }
 
 func notJoined(o UnjoinOptions, host *Cluster) error {
@@ -188,14 +203,14 @@ func (j *Joiner) nothingLeft(ctx context.Context, hub account) (bool, error) {
 	return false, nil
 }
 
-func (j *Joiner) dryUnjoin(o UnjoinOptions, found *registered, memberDown error) {
+func (j *Joiner) dryUnjoin(o UnjoinOptions, found *registered, reachable bool) {
 	if found.cluster != nil {
 		j.report("kubefedcluster/%s/%s would be deleted from %s (dry run)", o.Namespace, o.Name, j.host.Name)
 	}
 	for _, name := range found.secrets {
 		j.report("secret/%s/%s would be deleted from %s (dry run)", o.Namespace, name, j.host.Name)
 	}
-	if memberDown == nil {
+	if reachable {
 		j.report("serviceaccount/%s/%s and its roles would be deleted from %s (dry run)", found.hub.Namespace, found.hub.Name, o.Name)
 	}
 }

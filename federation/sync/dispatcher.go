@@ -230,7 +230,7 @@ func (d *Dispatcher) create(ctx context.Context, key types.NamespacedName, want 
 	answer, err := d.objects(step.Object, key.Namespace).Create(ctx, step.Object, metav1.CreateOptions{})
 	switch {
 	case err == nil:
-		return d.written(step, answer), verdict{}
+		return d.written(answer), verdict{}
 	case apierrors.IsAlreadyExists(err):
 		return d.adopt(ctx, key, want, step)
 	}
@@ -268,7 +268,7 @@ func (d *Dispatcher) replace(ctx context.Context, step plan.Step) (outcome, verd
 	answer, err := d.objects(step.Object, step.Object.GetNamespace()).Update(ctx, step.Object, metav1.UpdateOptions{})
 	switch {
 	case err == nil:
-		return d.written(step, answer), verdict{}
+		return d.written(answer), verdict{}
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		// The object changed or went since the watch last told: the next look sees it as it is.
 		return outcome{pending: true}, verdict{retry: true}
@@ -276,7 +276,7 @@ func (d *Dispatcher) replace(ctx context.Context, step plan.Step) (outcome, verd
 	return d.failed(step, err, "update", status.UpdateFailed, status.UpdateTimedOut)
 }
 
-func (d *Dispatcher) written(step plan.Step, answer *unstructured.Unstructured) outcome {
+func (d *Dispatcher) written(answer *unstructured.Unstructured) outcome {
 	if d.watch != nil {
 		d.watch.Observe(answer)
 	}

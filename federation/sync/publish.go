@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,15 +24,14 @@ const patience = 2 * time.Second
 
 // view is a copy of a record for the status lane.
 type view struct {
-	want      *plan.Want
-	seq       uint64
-	reason    status.Reason
-	hashes    hashes
-	source    source
-	age       time.Duration
-	relevant  []string // sorted
-	outcomes  map[string]outcome
-	removable bool // nothing that has to answer is left
+	want     *plan.Want
+	seq      uint64
+	reason   status.Reason
+	hashes   hashes
+	source   source
+	age      time.Duration
+	relevant []string // sorted
+	outcomes map[string]outcome
 }
 
 func (r *Reconciler) view(key types.NamespacedName) (view, bool) {
@@ -60,38 +58,40 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
 	defer cancel()
 	fed := r.feds.Get(r.federatedKey(key))
-	if fed == nil {
-		if v.want == nil || v.want.Mode != plan.Orphan || len(v.relevant) == 0 {
-			r.hub.add(key)
-		}
+	switch {
+	case fed == nil && v.leaving() && len(v.relevant) > 0:
+		return verdict{} // objects of nobody are being released
+	case fed == nil, v.want != nil && v.source.uid != fed.GetUID():
+		r.hub.add(key) // it is gone, or a successor of the same name is there
 		return verdict{}
 	}
-	leaving := v.want != nil && v.want.Mode != plan.Sync
 	members := r.members()
-	if leaving && r.departed(v, members) {
+	if v.leaving() && r.departed(v, members) {
 		return r.release(ctx, key, fed)
 	}
-	if v.want != nil && v.want.Mode == plan.Sync && v.source.uid != fed.GetUID() {
-		r.hub.add(key) // a successor of the same name
-		return verdict{}
-	}
-	clusters, pending, wrote := r.clustersOf(v, fed, members)
-	removing := slices.ContainsFunc(clusters, func(c status.Cluster) bool { return c.Code == status.WaitingForRemoval })
-	if wait := patience - v.age; wait > 0 && (leaving || pending || removing) {
+	said := r.summary(v, fed, members)
+	if wait := patience - v.age; wait > 0 && (v.leaving() || said.pending || said.removing()) {
 		return verdict{after: wait}
 	}
-	if v.want != nil && !leaving {
-		if err := r.host.record(ctx, r.kind, fed, v); err != nil {
-			r.log.Error(err, "Recording versions failed", "object", key)
-			return verdict{retry: true}
-		}
-	}
-	if err := r.writeStatus(ctx, fed, v, clusters, pending, wrote); err != nil {
-		r.log.Error(err, "Writing the status failed", "object", key)
+	if err := r.write(ctx, fed, v, said); err != nil {
+		r.log.Error(err, "Writing versions or status failed", "object", key)
 		return verdict{retry: true}
 	}
 	r.published(key, v)
 	return verdict{}
+}
+
+// leaving reports whether the objects are to leave the members, or their management.
+func (v view) leaving() bool { return v.want != nil && v.want.Mode != plan.Sync }
+
+// write records the versions and then the status, each only if it says something new.
+func (r *Reconciler) write(ctx context.Context, fed *unstructured.Unstructured, v view, said summary) error {
+	if v.want != nil && !v.leaving() {
+		if err := r.host.record(ctx, r.kind, fed, v); err != nil {
+			return err
+		}
+	}
+	return r.writeStatus(ctx, fed, v, said)
 }
 
 func (r *Reconciler) members() map[string]*cluster.Member {
@@ -151,42 +151,50 @@ func (r *Reconciler) release(ctx context.Context, key types.NamespacedName, fed 
 	return verdict{}
 }
 
-// clustersOf lists what to say of each cluster. pending means that a ready cluster has not answered yet and nothing
-// still valid is known of it.
-func (r *Reconciler) clustersOf(v view, fed *unstructured.Unstructured, members map[string]*cluster.Member) (list []status.Cluster, pending, wrote bool) {
+// summary is what a status says of the clusters.
+type summary struct {
+	clusters []status.Cluster
+	pending  bool // a cluster has not answered yet
+	wrote    bool // a member was written since the last status
+}
+
+func (s summary) removing() bool {
+	return slices.ContainsFunc(s.clusters, func(c status.Cluster) bool { return c.Code == status.WaitingForRemoval })
+}
+
+// summary collects what to say of each cluster. Of one that has not answered, what the status said of the same
+// generation stands.
+func (r *Reconciler) summary(v view, fed *unstructured.Unstructured, members map[string]*cluster.Member) (s summary) {
+	stored := storedClusters(fed)
 	if v.want == nil {
-		return storedClusters(fed), false, false
+		return summary{clusters: stored}
 	}
-	stored := map[string]status.Cluster{}
-	if observed, _, _ := unstructured.NestedInt64(fed.Object, "status", "observedGeneration"); observed == fed.GetGeneration() {
-		for _, c := range storedClusters(fed) {
-			stored[c.Name] = c
-		}
+	if observed, _, _ := unstructured.NestedInt64(fed.Object, "status", "observedGeneration"); observed != fed.GetGeneration() {
+		stored = nil
 	}
 	for _, name := range v.relevant {
 		m := members[name]
 		if m == nil {
 			continue
 		}
-		placed := slices.Contains(v.want.Placed, name)
 		out, answered := v.outcomes[name]
-		wrote = wrote || out.wrote
-		answered = answered && out.seq == v.seq
-		known, before := stored[name]
+		s.wrote = s.wrote || out.wrote
+		before := slices.IndexFunc(stored, func(c status.Cluster) bool { return c.Name == name })
 		switch {
-		case placed && (m.Health.Ready == corev1.ConditionFalse || m.Health.Reason == cluster.ReasonMalformed):
-			list = append(list, status.Cluster{Name: name, Code: status.ClusterNotReady, Message: m.Health.Message, Remote: out.remote})
-		case answered && out.report:
-			list = append(list, status.Cluster{Name: name, Code: out.code, Message: out.message, Remote: out.remote})
-		case answered:
-		case before:
-			list = append(list, known)
-			pending = pending || m.Ready()
+		case m.Away() && slices.Contains(v.want.Placed, name):
+			s.clusters = append(s.clusters, status.Cluster{Name: name, Code: status.ClusterNotReady, Message: m.Health.Message, Remote: out.remote})
+		case answered && out.seq == v.seq:
+			if out.report {
+				s.clusters = append(s.clusters, status.Cluster{Name: name, Code: out.code, Message: out.message, Remote: out.remote})
+			}
+		case before >= 0:
+			s.clusters = append(s.clusters, stored[before])
+			s.pending = s.pending || m.Ready()
 		default:
-			pending = true
+			s.pending = true
 		}
 	}
-	return list, pending, wrote
+	return s
 }
 
 // storedClusters reads status.clusters.
@@ -204,14 +212,14 @@ func storedClusters(fed *unstructured.Unstructured) []status.Cluster {
 	return list
 }
 
-func (r *Reconciler) writeStatus(ctx context.Context, fed *unstructured.Unstructured, v view, clusters []status.Cluster, pending, wrote bool) error {
+func (r *Reconciler) writeStatus(ctx context.Context, fed *unstructured.Unstructured, v view, said summary) error {
 	old, _, _ := unstructured.NestedMap(fed.Object, "status")
 	generation := v.source.generation
 	if v.want == nil {
 		generation = fed.GetGeneration()
 	}
 	next, changed := status.Summarize(old, status.Input{
-		Generation: generation, Reason: v.reason, Clusters: clusters, Pending: pending, Changed: wrote,
+		Generation: generation, Reason: v.reason, Clusters: said.clusters, Pending: said.pending, Changed: said.wrote,
 		CollectRemote: r.kind.remote, Now: time.Now(),
 	})
 	if !changed {

@@ -2,12 +2,10 @@ package sync
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
@@ -23,7 +20,6 @@ import (
 	"github.com/hansa-dev/hansa/federation/cluster"
 	"github.com/hansa-dev/hansa/federation/status"
 	"github.com/hansa-dev/hansa/federation/sync/plan"
-	"github.com/hansa-dev/hansa/overrides"
 	"github.com/hansa-dev/hansa/placement"
 )
 
@@ -56,104 +52,6 @@ type Reconciler struct {
 	records     map[types.NamespacedName]*record
 	dispatchers map[string]*Dispatcher
 	placing     []placement.Cluster // the members, as placement sees them
-}
-
-// kind is what a FederatedTypeConfig says, in the forms needed here.
-type kind struct {
-	name      string // of the FederatedTypeConfig
-	target    plan.Target
-	resource  schema.GroupVersionResource // of the target
-	federated schema.GroupVersionResource
-	fedKind   schema.GroupVersionKind
-	versioned bool // the federated objects have namespaces, and so have their PropagatedVersions
-	remote    bool // statusCollection
-}
-
-func kindOf(tc *corev1b1.FederatedTypeConfig) kind {
-	target, federated := tc.GetTargetType(), tc.GetFederatedType()
-	return kind{
-		name: tc.Name,
-		target: plan.Target{
-			GVK:        schema.GroupVersionKind{Group: target.Group, Version: target.Version, Kind: target.Kind},
-			Namespaced: tc.GetNamespaced(),
-		},
-		resource:  schema.GroupVersionResource{Group: target.Group, Version: target.Version, Resource: target.Name},
-		federated: schema.GroupVersionResource{Group: federated.Group, Version: federated.Version, Resource: federated.Name},
-		fedKind:   schema.GroupVersionKind{Group: federated.Group, Version: federated.Version, Kind: federated.Kind},
-		versioned: tc.GetFederatedNamespaced(),
-		remote:    tc.GetStatusEnabled(),
-	}
-}
-
-// record is what the lanes know together of one object. Keys are the target's name in the members.
-type record struct {
-	seq       uint64 // grows with every change of want
-	want      *plan.Want
-	reason    status.Reason
-	hashes    hashes
-	source    source
-	changedAt time.Time
-	relevant  map[string]bool // clusters that have to answer
-	outcomes  map[string]outcome
-	warned    map[string]string // by subject (a cluster, or a part of the spec): what events were sent for
-}
-
-// hashes are KubeFed's versions of template and overrides.
-type hashes struct{ template, overrides string }
-
-// source is what want was computed from, to tell a change that matters from the echo of our own writes.
-type source struct {
-	uid         types.UID
-	generation  int64
-	deleting    bool
-	annotations map[string]string
-}
-
-func (s source) equal(o source) bool {
-	return s.uid == o.uid && s.generation == o.generation && s.deleting == o.deleting && maps.Equal(s.annotations, o.annotations)
-}
-
-// outcome is what became of one object in one cluster.
-type outcome struct {
-	seq       uint64
-	code      status.Code
-	message   string
-	version   string
-	hashes    hashes // that version was written with
-	remote    any
-	report    bool
-	gone      bool // nothing of ours is left in the cluster
-	wrote     bool // since the last status
-	uncertain bool // a create may have succeeded without an answer
-	pending   bool // no answer yet
-}
-
-// ClusterState says how propagation of one type stands with one member.
-type ClusterState struct {
-	Name    string
-	State   cluster.WatchState
-	Message string
-}
-
-// Clusters returns the state of every member, sorted by name.
-func (r *Reconciler) Clusters() []ClusterState {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := make([]ClusterState, 0, len(r.dispatchers))
-	for _, name := range slices.Sorted(maps.Keys(r.dispatchers)) {
-		state, message := r.dispatchers[name].state()
-		list = append(list, ClusterState{Name: name, State: state, Message: message})
-	}
-	return list
-}
-
-// Ready reports whether the federated objects are known, so that propagation runs; else why not.
-func (r *Reconciler) Ready() (bool, string) {
-	state, message := r.feds.State()
-	if r.feds.Synced() {
-		return true, ""
-	}
-	return false, fmt.Sprintf("%s: %s", state, message)
 }
 
 // NewReconciler returns the reconciler of a type. Run starts it. moved is called, and must not block, whenever Clusters
@@ -368,89 +266,6 @@ func (r *Reconciler) reconcile(ctx context.Context, key types.NamespacedName) ve
 	return verdict{}
 }
 
-// wanted computes the plan's input from a federated object. known is false when its placement cannot be told now: its
-// objects stay as they are then.
-func (r *Reconciler) wanted(key types.NamespacedName, fed *unstructured.Unstructured) (want *plan.Want, reason status.Reason, known bool) {
-	placed, reason, known := r.place(fed, key)
-	if !known {
-		return nil, reason, false
-	}
-	want = &plan.Want{
-		Target: r.kind.target, Object: fed.Object, Name: key.Name, Namespace: key.Namespace,
-		Placed: placed, Adopt: r.host.Settings.Adopt, Mode: plan.Sync,
-	}
-	if r.kind.target.IsNamespace() {
-		if host := r.host.namespaces.Get(types.NamespacedName{Name: key.Name}); host != nil {
-			want.HostNamespaceUID = host.GetUID()
-		}
-	}
-	want.Overrides, want.OverridesError = overrides.Parse(fed.Object)
-	if fed.GetDeletionTimestamp() != nil {
-		r.withdraw(key, want, fed)
-	}
-	return want, reason, true
-}
-
-// place applies placement and, for namespaced targets, the intersection with the FederatedNamespace.
-func (r *Reconciler) place(fed *unstructured.Unstructured, key types.NamespacedName) (placed []string, reason status.Reason, known bool) {
-	r.mu.Lock()
-	clusters := r.placing
-	r.mu.Unlock()
-	deleting := fed.GetDeletionTimestamp() != nil
-	own, err := placement.Parse(fed.Object)
-	if err != nil {
-		r.warn(key, fed, "placement", string(status.ComputePlacementFailed), err.Error())
-		return nil, status.ComputePlacementFailed, deleting
-	}
-	placed = own.Select(clusters)
-	if deleting {
-		return placed, status.Success, true
-	}
-	if unknown := own.Unknown(clusters); len(unknown) > 0 {
-		r.warn(key, fed, "placement", "UnknownCluster", fmt.Sprintf(
-			"spec.placement.clusters names %s, which no KubeFedCluster in namespace %q is called; join it or correct the name.", strings.Join(unknown, ", "), r.host.Namespace))
-	}
-	if !r.kind.target.Namespaced {
-		return placed, status.Success, true
-	}
-	namespace, known := r.host.federatedNamespace(key.Namespace)
-	switch {
-	case namespace == nil && r.host.Settings.Limited:
-		return placed, status.Success, true // the one namespace exists everywhere by definition
-	case namespace == nil:
-		return nil, status.NamespaceNotFederated, known
-	}
-	outer, err := placement.Parse(namespace.Object)
-	if err != nil {
-		r.warn(key, fed, "placement", string(status.ComputePlacementFailed), fmt.Sprintf("FederatedNamespace %q: %v", key.Namespace, err))
-		return nil, status.ComputePlacementFailed, false
-	}
-	return placement.Intersect(placed, outer.Select(clusters)), status.Success, true
-}
-
-// withdraw turns want into the removal of a federated object that is being deleted.
-func (r *Reconciler) withdraw(key types.NamespacedName, want *plan.Want, fed *unstructured.Unstructured) {
-	annotations := fed.GetAnnotations()
-	want.Mode = plan.Delete
-	if annotations[api.OrphanAnnotation] == "true" {
-		want.Mode = plan.Orphan
-	}
-	if text, ok := annotations[api.DeleteOptionAnnotation]; ok {
-		if err := json.Unmarshal([]byte(text), &want.DeleteOptions); err != nil {
-			r.warn(key, fed, "deleteoption", "InvalidDeleteOptions", fmt.Sprintf("The annotation %s is not metav1.DeleteOptions as JSON (%v); objects are deleted with default options.", api.DeleteOptionAnnotation, err))
-		}
-	}
-}
-
-func sourceOf(fed *unstructured.Unstructured) source {
-	return source{
-		uid:         fed.GetUID(),
-		generation:  fed.GetGeneration(),
-		deleting:    fed.GetDeletionTimestamp() != nil,
-		annotations: fed.GetAnnotations(),
-	}
-}
-
 // set stores what is wanted and wakes the members concerned, unless nothing changed.
 func (r *Reconciler) set(key types.NamespacedName, want *plan.Want, reason status.Reason, fed *unstructured.Unstructured) {
 	from := sourceOf(fed)
@@ -500,14 +315,6 @@ func (r *Reconciler) renew(key types.NamespacedName, rec *record) []*Dispatcher 
 		}
 	}
 	return wake
-}
-
-func hashesOf(object map[string]any) (h hashes, err error) {
-	if h.template, err = plan.TemplateVersion(object); err != nil {
-		return h, err
-	}
-	h.overrides, err = overrides.Version(object)
-	return h, err
 }
 
 // hold keeps the members as they are, and reports why.
@@ -562,36 +369,4 @@ func (r *Reconciler) abandon(ctx context.Context, key types.NamespacedName) verd
 		d.lane.add(key)
 	}
 	return verdict{}
-}
-
-func (r *Reconciler) addFinalizer(ctx context.Context, fed *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	return r.patchFinalizers(ctx, fed, append(slices.Clone(fed.GetFinalizers()), api.SyncFinalizer))
-}
-
-func (r *Reconciler) removeFinalizer(ctx context.Context, fed *unstructured.Unstructured) error {
-	rest := slices.DeleteFunc(slices.Clone(fed.GetFinalizers()), func(f string) bool { return f == api.SyncFinalizer })
-	_, err := r.patchFinalizers(ctx, fed, rest)
-	return err
-}
-
-// patchFinalizers replaces the list under the precondition that the object is still the one that was read.
-func (r *Reconciler) patchFinalizers(ctx context.Context, fed *unstructured.Unstructured, finalizers []string) (*unstructured.Unstructured, error) {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"finalizers":      finalizers,
-		"resourceVersion": fed.GetResourceVersion(),
-		"uid":             fed.GetUID(),
-	}})
-	if err != nil {
-		return nil, fmt.Errorf("encoding a patch: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
-	defer cancel()
-	answer, err := scoped(r.host.Client, r.kind.federated, fed.GetNamespace()).Patch(ctx, fed.GetName(), types.MergePatchType, patch, metav1.PatchOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("patching the finalizers of %s %s/%s: %w", r.kind.fedKind.Kind, fed.GetNamespace(), fed.GetName(), err)
-	}
-	if answer.GetDeletionTimestamp() == nil {
-		r.feds.Observe(answer)
-	}
-	return answer, nil
 }

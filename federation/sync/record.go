@@ -14,6 +14,37 @@ import (
 // before they are reported.
 const firstFailures = time.Second
 
+// record is what the lanes know together of one object. Keys are the target's name in the members.
+type record struct {
+	seq       uint64 // grows with every change of want
+	want      *plan.Want
+	reason    status.Reason
+	hashes    hashes
+	source    source
+	changedAt time.Time
+	relevant  map[string]bool // clusters that have to answer
+	outcomes  map[string]outcome
+	warned    map[string]string // by subject (a cluster, or a part of the spec): what events were sent for
+}
+
+// hashes are KubeFed's versions of template and overrides.
+type hashes struct{ template, overrides string }
+
+// outcome is what became of one object in one cluster.
+type outcome struct {
+	seq       uint64
+	code      status.Code
+	message   string
+	version   string
+	hashes    hashes // that version was written with
+	remote    any
+	report    bool
+	gone      bool // nothing of ours is left in the cluster
+	wrote     bool // since the last status
+	uncertain bool // a create may have succeeded without an answer
+	pending   bool // no answer yet
+}
+
 // task is what a dispatcher gets to know of one object.
 type task struct {
 	want      *plan.Want
@@ -60,32 +91,13 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 		r.mu.Unlock()
 		return
 	}
-	before := rec.outcomes[d.name]
-	out.seq, out.hashes = t.seq, t.hashes
-	out.wrote = out.wrote || before.wrote
 	if v.retry && out.code.Recoverable() && time.Since(rec.changedAt) < firstFailures {
 		out.pending = true
 	}
-	switch {
-	case out.pending:
-		before.uncertain = before.uncertain || out.uncertain
-		before.wrote = out.wrote
-		rec.outcomes[d.name] = before
-	case out.gone:
-		delete(rec.outcomes, d.name)
-		if rec.seq == t.seq {
-			delete(rec.relevant, d.name)
-		}
-	default:
-		rec.outcomes[d.name] = out
-	}
+	rec.take(d.name, t, out)
 	complete := rec.complete()
-	warn := !out.pending && out.message != "" && aboutObject(out.code)
-	if !out.pending && out.code == status.OK {
-		delete(rec.warned, d.name)
-	}
 	r.mu.Unlock()
-	if warn {
+	if !out.pending && out.message != "" && aboutObject(out.code) {
 		if fed := r.feds.Get(r.federatedKey(key)); fed != nil {
 			r.warn(key, fed, d.name, string(out.code), out.message)
 		}
@@ -94,6 +106,31 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 		r.done.add(key)
 	} else {
 		r.done.queue.AddAfter(key, patience)
+	}
+}
+
+// take stores the answer of one cluster to a task. What was written since the last status, and whether a create is
+// still in doubt, outlive an answer that is none.
+func (rec *record) take(name string, t task, out outcome) {
+	before := rec.outcomes[name]
+	out.seq, out.hashes = t.seq, t.hashes
+	out.wrote = out.wrote || before.wrote
+	switch {
+	case out.pending:
+		before.uncertain = before.uncertain || out.uncertain
+		before.wrote = out.wrote
+		rec.outcomes[name] = before
+		return
+	case out.gone:
+		delete(rec.outcomes, name)
+		if rec.seq == t.seq {
+			delete(rec.relevant, name)
+		}
+	default:
+		rec.outcomes[name] = out
+	}
+	if out.code == status.OK {
+		delete(rec.warned, name)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -68,8 +67,30 @@ func versionsOf(obj *unstructured.Unstructured) (content corev1a1.PropagatedVers
 	return content
 }
 
-// record stores the versions that the clusters now have, if they are not stored yet. Clusters that did not answer keep
-// what was recorded for the same template and overrides, and have nothing else.
+// nextVersions returns what to record: the versions that the placed clusters now have. Clusters that did not answer
+// keep what was recorded for the same template and overrides, and have nothing else.
+func nextVersions(before corev1a1.PropagatedVersionStatus, v view) corev1a1.PropagatedVersionStatus {
+	versions := map[string]string{}
+	if before.TemplateVersion == v.hashes.template && before.OverrideVersion == v.hashes.overrides {
+		for _, c := range before.ClusterVersions {
+			versions[c.ClusterName] = c.Version
+		}
+	}
+	for name, out := range v.outcomes {
+		if out.code == status.OK && out.version != "" && out.hashes == v.hashes {
+			versions[name] = out.version
+		}
+	}
+	next := corev1a1.PropagatedVersionStatus{TemplateVersion: v.hashes.template, OverrideVersion: v.hashes.overrides}
+	for _, name := range v.want.Placed {
+		if version, ok := versions[name]; ok {
+			next.ClusterVersions = append(next.ClusterVersions, corev1a1.ClusterObjectVersion{ClusterName: name, Version: version})
+		}
+	}
+	return next
+}
+
+// record stores the versions that the clusters now have, if they are not stored yet.
 func (h *Host) record(ctx context.Context, k kind, fed *unstructured.Unstructured, v view) error {
 	store, resource, kindName := h.versionStore(k)
 	key := versionKey(k, types.NamespacedName{Namespace: fed.GetNamespace(), Name: fed.GetName()})
@@ -79,24 +100,8 @@ func (h *Host) record(ctx context.Context, k kind, fed *unstructured.Unstructure
 	if owned {
 		before = versionsOf(stored)
 	}
-	versions := map[string]string{}
-	if before.TemplateVersion == v.hashes.template && before.OverrideVersion == v.hashes.overrides {
-		for _, c := range before.ClusterVersions {
-			if slices.Contains(v.want.Placed, c.ClusterName) {
-				versions[c.ClusterName] = c.Version
-			}
-		}
-	}
-	for name, out := range v.outcomes {
-		if out.code == status.OK && out.version != "" && out.hashes == v.hashes && slices.Contains(v.want.Placed, name) {
-			versions[name] = out.version
-		}
-	}
-	next := corev1a1.PropagatedVersionStatus{TemplateVersion: v.hashes.template, OverrideVersion: v.hashes.overrides}
-	for _, name := range slices.Sorted(maps.Keys(versions)) {
-		next.ClusterVersions = append(next.ClusterVersions, corev1a1.ClusterObjectVersion{ClusterName: name, Version: versions[name]})
-	}
-	if owned && equality.Semantic.DeepEqual(before, next) || stored == nil && len(versions) == 0 {
+	next := nextVersions(before, v)
+	if owned && equality.Semantic.DeepEqual(before, next) || stored == nil && len(next.ClusterVersions) == 0 {
 		return nil
 	}
 	client := scoped(h.Client, resource, key.Namespace)

@@ -200,13 +200,11 @@ func (e *Engine) ensureCRD(ctx context.Context, tc *corev1b1.FederatedTypeConfig
 // setFinalizer adds or removes KubeFed's finalizer, which keeps a FederatedTypeConfig until its type has stopped.
 func (e *Engine) setFinalizer(ctx context.Context, tc *corev1b1.FederatedTypeConfig, wanted bool) error {
 	before := tc.DeepCopy()
-	changed := false
+	change := controllerutil.RemoveFinalizer
 	if wanted {
-		changed = controllerutil.AddFinalizer(tc, api.TypeConfigFinalizer)
-	} else {
-		changed = controllerutil.RemoveFinalizer(tc, api.TypeConfigFinalizer)
+		change = controllerutil.AddFinalizer
 	}
-	if !changed {
+	if !change(tc, api.TypeConfigFinalizer) {
 		return nil
 	}
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -109,7 +110,7 @@ func (o *Options) setUpLog(streams genericiooptions.IOStreams) {
 	klog.SetLogger(logger.WithName("client-go"))
 	local := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(local)
-	_ = local.Set("v", fmt.Sprint(o.Verbosity)) // a number is always accepted
+	_ = local.Set("v", strconv.Itoa(o.Verbosity)) // a number is always accepted
 }
 
 func (o *Options) complete() error {
