@@ -87,8 +87,11 @@ func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, er
 
 // checkJoined is an error when nothing of a join is left, in the host or in a member that can be asked.
 func (j *Joiner) checkJoined(ctx context.Context, o UnjoinOptions, found *registered, reachable bool) error {
-	if found.cluster != nil || len(found.secrets) > 0 || !reachable {
+	if found.cluster != nil || len(found.secrets) > 0 {
 		return nil
+	}
+	if !reachable {
+		return notJoined(o, j.host)
 	}
 	gone, err := j.nothingLeft(ctx, found.hub)
 	if err != nil {

@@ -104,7 +104,7 @@ func completeRequest(cmd *cobra.Command, args []string, filename string, request
 	if len(args) > 0 {
 		return usage(cmd, "a type (%s) and a file (%s) do not go together", args[0], filename)
 	}
-	data, err := os.ReadFile(filename)
+	data, err := os.ReadFile(filename) //nolint:gosec // the file that the person named
 	if err != nil {
 		return fmt.Errorf("reading the EnableTypeDirective: %w", err)
 	}
@@ -173,10 +173,10 @@ func (h *host) resolve(ctx context.Context, request typeRequest) (*corev1b1.Fede
 
 // mayFederate refuses types whose propagation cannot work.
 func mayFederate(target metav1.APIResource) error {
-	switch {
-	case target.Group == api.FederatedGroup:
+	switch target.Group {
+	case api.FederatedGroup:
 		return fmt.Errorf("%s is a federated kind itself; enable the type that it federates", qualified(target))
-	case target.Group == corev1b1.SchemeGroupVersion.Group:
+	case corev1b1.SchemeGroupVersion.Group:
 		return fmt.Errorf("%s is the hub's own and cannot be propagated", qualified(target))
 	}
 	for _, verb := range []string{"create", "list", "watch", "delete"} {

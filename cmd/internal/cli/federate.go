@@ -98,7 +98,7 @@ func (p *program) newFederate() *cobra.Command {
 func (p *program) federateFile(filename string) error {
 	in := p.streams.In
 	if filename != "-" {
-		file, err := os.Open(filename)
+		file, err := os.Open(filename) //nolint:gosec // the file that the person named
 		if err != nil {
 			return fmt.Errorf("reading objects: %w", err)
 		}
@@ -146,61 +146,71 @@ type batch struct {
 }
 
 func (p *program) federate(ctx context.Context, h *host, typeName, name string, f federateFlags) error {
-	kinds, err := h.kinds(ctx, "")
+	order, objects, err := p.collect(ctx, h, typeName, name, f)
 	if err != nil {
 		return err
-	}
-	kind, err := kinds.find(typeName)
-	if err != nil {
-		return fmt.Errorf("host cluster (context %q): %w", h.context, err)
-	}
-	isNamespace := kind.Group == "" && kind.Kind == "Namespace"
-	if f.contents && !isNamespace {
-		return fmt.Errorf("--contents goes with a namespace only, not with %s", qualified(kind))
-	}
-	namespace := ""
-	if kind.Namespaced {
-		if namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
-			return fmt.Errorf("reading the namespace of the context: %w", err)
-		}
-	}
-	object, err := h.read(ctx, kind, namespace, name)
-	if err != nil {
-		return err
-	}
-	objects := map[string][]*unstructured.Unstructured{qualified(kind): {object}}
-	order := kindList{kind}
-	if f.contents {
-		inside, contents, err := p.contents(ctx, h, kinds, name, f.skip)
-		if err != nil {
-			return err
-		}
-		order = append(order, inside...)
-		for key, list := range contents {
-			objects[key] = list
-		}
 	}
 	batches, err := p.batches(ctx, h, order, objects, f)
 	if err != nil {
 		return err
 	}
-	if f.output == "yaml" {
-		for _, b := range batches {
-			for _, made := range b.objects {
-				if err := writeYAML(p.streams.Out, made); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
 	w := &writer{program: p, host: h, dryRun: f.dryRun}
 	for _, b := range batches {
-		if err := w.federate(ctx, b, f.contents); err != nil {
+		if f.output == "yaml" {
+			err = p.printBatch(b)
+		} else {
+			err = w.federate(ctx, b, f.contents)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (p *program) printBatch(b batch) error {
+	for _, made := range b.objects {
+		if err := writeYAML(p.streams.Out, made); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect reads the object that a person names, and with --contents what is in it: types in order, objects by type.
+func (p *program) collect(ctx context.Context, h *host, typeName, name string, f federateFlags) (kindList, map[string][]*unstructured.Unstructured, error) {
+	kinds, err := h.kinds(ctx, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	kind, err := kinds.find(typeName)
+	if err != nil {
+		return nil, nil, fmt.Errorf("host cluster (context %q): %w", h.context, err)
+	}
+	if f.contents && (kind.Group != "" || kind.Kind != "Namespace") {
+		return nil, nil, fmt.Errorf("--contents goes with a namespace only, not with %s", qualified(kind))
+	}
+	namespace := ""
+	if kind.Namespaced {
+		if namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
+			return nil, nil, fmt.Errorf("reading the namespace of the context: %w", err)
+		}
+	}
+	object, err := h.read(ctx, kind, namespace, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	order := kindList{kind}
+	objects := map[string][]*unstructured.Unstructured{}
+	if f.contents {
+		inside, contents, err := p.contents(ctx, h, kinds, name, f.skip)
+		if err != nil {
+			return nil, nil, err
+		}
+		order, objects = append(order, inside...), contents
+	}
+	objects[qualified(kind)] = []*unstructured.Unstructured{object}
+	return order, objects, nil
 }
 
 // read reads the object that a person names.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -111,7 +110,7 @@ func (w *writer) defaultTypes(ctx context.Context) error {
 			w.say("federatedtypeconfig.core.kubefed.io/%s exists in namespace %s, kept as it is", defaults[i].Name, w.host.namespace)
 			continue
 		}
-		what := fmt.Sprintf("federatedtypeconfig.core.kubefed.io/%s", defaults[i].Name)
+		what := "federatedtypeconfig.core.kubefed.io/" + defaults[i].Name
 		if err := w.createOnly(ctx, &defaults[i], what); err != nil {
 			return err
 		}

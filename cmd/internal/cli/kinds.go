@@ -101,21 +101,21 @@ func qualified(resource metav1.APIResource) string {
 func (k kindList) suggest(name string) string {
 	name = strings.ToLower(name)
 	bare, _, _ := strings.Cut(name, ".")
-	var close []string
+	var near []string
 	for _, resource := range k {
 		for _, own := range ownNames(resource) {
 			if distance(own, bare) <= min(2, len(bare)/3) || (len(bare) > 3 && strings.Contains(own, bare)) {
-				close = append(close, qualified(resource))
+				near = append(near, qualified(resource))
 				break
 			}
 		}
 	}
-	slices.Sort(close)
-	close = slices.Compact(close)
-	if len(close) == 0 {
+	slices.Sort(near)
+	near = slices.Compact(near)
+	if len(near) == 0 {
 		return ". See: kubectl api-resources"
 	}
-	return ". Did you mean " + strings.Join(close[:min(5, len(close))], " or ") + "?"
+	return ". Did you mean " + strings.Join(near[:min(5, len(near))], " or ") + "?"
 }
 
 // distance is the number of letters to insert, delete or change to get from a to b.

@@ -211,7 +211,7 @@ func (p *program) print(q *query, results []listed, columns []column) error {
 		}
 		where := ""
 		if q.namespace != "" {
-			where = fmt.Sprintf(" in namespace %s", q.namespace)
+			where = " in namespace " + q.namespace
 		}
 		fmt.Fprintf(p.streams.ErrOut, "No %s found%s.\n", qualified(q.kind), where)
 		return nil
