@@ -65,22 +65,9 @@ func (l *Lab) Start(ctx context.Context, target string) error {
 
 // startCluster is Start under the lock. It tells whether there was anything to start.
 func (l *Lab) startCluster(ctx context.Context, c Cluster, components []Component) (bool, error) {
-	var dead []Component
-	for _, component := range components {
-		r, err := readRecord(c.record(component))
-		if err != nil {
-			return false, err
-		}
-		switch r.Activity() {
-		case Gone:
-			dead = append(dead, component)
-		case Paused:
-			return false, fmt.Errorf("%s of %s is paused: resume it first", component, c.Name)
-		case Running:
-		}
-	}
-	if len(dead) == 0 {
-		return false, nil
+	dead, err := c.stopped(components)
+	if err != nil || len(dead) == 0 {
+		return false, err
 	}
 	for component, port := range c.ports.by() {
 		if slices.Contains(dead, component) && !portFree(*port) {
@@ -91,6 +78,32 @@ func (l *Lab) startCluster(ctx context.Context, c Cluster, components []Componen
 		return false, fmt.Errorf("starting cluster %s: %w", c.Name, err)
 	}
 	return true, nil
+}
+
+// stopped returns those of the components that do not run. It is an error if one is paused, or if one would wait for
+// another that does not run and is not among them.
+func (c Cluster) stopped(components []Component) ([]Component, error) {
+	var dead []Component
+	var missing Component
+	for _, component := range Components() {
+		r, err := readRecord(c.record(component))
+		if err != nil {
+			return nil, err
+		}
+		wanted := slices.Contains(components, component)
+		switch activity := r.Activity(); {
+		case wanted && activity == Paused:
+			return nil, fmt.Errorf("%s of %s is paused: resume it first", component, c.Name)
+		case wanted && activity == Gone && missing != "":
+			return nil, fmt.Errorf("%s of %s needs %s, which does not run: start %s/%s first, or all of %s",
+				component, c.Name, missing, c.Name, missing, c.Name)
+		case wanted && activity == Gone:
+			dead = append(dead, component)
+		case activity != Running && (component == Etcd || component == APIServer):
+			missing = component
+		}
+	}
+	return dead, nil
 }
 
 // endComponents kills components of a cluster.

@@ -205,7 +205,7 @@ func testKubeconfig(t *testing.T, l *lab.Lab) {
 func testAccess(t *testing.T, l *lab.Lab) {
 	hub, m1 := cluster(t, l, "hub"), cluster(t, l, "m1")
 	anonymous := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // G402: who cannot verify must not get in either
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // who does not verify must not get in either
 	}}
 	for _, path := range []string{"/healthz", "/version", "/api"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, hub.URL()+path, http.NoBody)
@@ -226,9 +226,8 @@ func testAccess(t *testing.T, l *lab.Lab) {
 		t.Fatal(err)
 	}
 	config.Host = m1.URL()
-	var unknown *tls.CertificateVerificationError
 	_, err = clientOf(t, config, nil).Discovery().ServerVersion()
-	if !errors.As(err, &unknown) {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
 		t.Errorf("the hub's administrator takes m1 for the hub: %v", err)
 	}
 	config.CAData, config.Insecure = nil, true
@@ -364,7 +363,9 @@ func testFaults(t *testing.T, l *lab.Lab) {
 		t.Errorf("starting a paused cluster: %v, want advice to resume it", err)
 	}
 	do(l.Resume, "m1")
-	wantStates(t, l, "m1 was resumed", map[string]lab.Health{"hub": lab.Ready, "m1": lab.Ready})
+	eventually(t, "m1, which was resumed, is ready", func(context.Context) (bool, error) {
+		return states(t, l)["m1"] == lab.Ready, nil
+	})
 
 	do(l.Kill, "m1/scheduler")
 	wantStates(t, l, "m1 has no scheduler", map[string]lab.Health{"hub": lab.Ready, "m1": lab.Degraded})
@@ -379,6 +380,9 @@ func testFaults(t *testing.T, l *lab.Lab) {
 	u, err := url.Parse(m1.URL())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := l.Start(ctx, "m1/scheduler"); err == nil || !strings.Contains(err.Error(), "start m1/apiserver first") {
+		t.Errorf("starting a scheduler without an API server: %v, want advice to start that first", err)
 	}
 	squatter, err := net.Listen("tcp", u.Host)
 	if err != nil {

@@ -51,14 +51,15 @@ type Stat struct {
 }
 
 // ParseStat reads the content of /proc/PID/stat. The command name in it may hold spaces and parentheses. A zombie is
-// Gone: it holds nothing any more but its pid.
+// Gone, for it holds nothing any more but its pid; except while other threads of it are still ending, which keep its
+// files and ports.
 func ParseStat(content string) (Stat, error) {
 	end := strings.LastIndexByte(content, ')')
 	if end < 0 {
 		return Stat{}, fmt.Errorf("no command in process status %q", content)
 	}
 	fields := strings.Fields(content[end+1:]) // from field 3, the state, on
-	const start = 22 - 3
+	const threads, start = 20 - 3, 22 - 3
 	if len(fields) <= start {
 		return Stat{}, fmt.Errorf("process status has %d fields, want more than %d", len(fields)+2, start+2)
 	}
@@ -71,7 +72,9 @@ func ParseStat(content string) (Stat, error) {
 	case "T", "t":
 		s.Activity = Paused
 	case "Z", "X", "x":
-		s.Activity = Gone
+		if n, err := strconv.Atoi(fields[threads]); err != nil || n <= 1 {
+			s.Activity = Gone
+		}
 	}
 	return s, nil
 }

@@ -37,8 +37,13 @@ func TestParseStat(t *testing.T) {
 		},
 		"Zombie": {
 			reason:  "a zombie has ended; only its parent has not looked yet",
-			content: "17 (etcd) Z" + rest,
+			content: "17 (etcd) Z" + strings.Replace(rest, " 14 ", " 1 ", 1),
 			want:    lab.Stat{Activity: lab.Gone, Start: 987654},
+		},
+		"Ending": {
+			reason:  "while other threads live, so do its files and ports",
+			content: "17 (etcd) Z" + rest,
+			want:    lab.Stat{Activity: lab.Running, Start: 987654},
 		},
 		"StrangeName": {
 			reason:  "a command's name may look like the fields behind it",

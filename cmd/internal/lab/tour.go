@@ -22,6 +22,7 @@ be run again at any time. It uses the programs hansa and kubectl beside hansa-la
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.lab.Members = lab.DefaultMembers
+			o.streams.ErrOut = o.streams.Out // one story
 			l, err := o.open()
 			if err != nil {
 				return err

@@ -60,7 +60,7 @@ func describe(path []string, value any, found bool) string {
 
 // show prints maps as key=value and everything else as JSON without quotes, not too long.
 func show(value any) string {
-	text := ""
+	var text string
 	switch v := value.(type) {
 	case string:
 		text = v
