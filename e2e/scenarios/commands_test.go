@@ -1,0 +1,244 @@
+package scenarios_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/hansa-dev/hansa/e2e/lab"
+	"github.com/hansa-dev/hansa/federation/api"
+)
+
+// patience is how long eventually waits. Machines are shared; scripts make no statements about time unless they say so.
+const patience = 30 * time.Second
+
+// The pauses between two attempts of eventually: short at first, then longer, since every attempt is a program run.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 500 * time.Millisecond
+)
+
+// statusPath prints the propagation of a federated object: "True  m1= m2=", "False CheckClusters m1= m2=UpdateFailed".
+const statusPath = `jsonpath={.status.conditions[?(@.type=="Propagation")].status}` +
+	` {.status.conditions[?(@.type=="Propagation")].reason} {range .status.clusters[*]}{.name}={.status} {end}`
+
+const federatedNamespace = `apiVersion: v1
+kind: Namespace
+metadata:
+  name: %[1]s
+---
+apiVersion: types.kubefed.io/v1beta1
+kind: FederatedNamespace
+metadata:
+  name: %[1]s
+  namespace: %[1]s
+spec:
+  placement:
+    clusterSelector: {}
+`
+
+// params are those of the scripts in a folder. after runs behind each script, if it is given.
+func (f *fixture) params(dir string, after func(context.Context) error) testscript.Params {
+	run := strconv.FormatInt(time.Now().Unix()%(36*36*36*36), 36)
+	return testscript.Params{
+		Dir: dir,
+		Setup: func(env *testscript.Env) error {
+			name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-") + "-" + run
+			env.Vars = append(env.Vars, append(f.env(), "NS="+name, "SYSTEM="+api.DefaultNamespace, "STATUS="+statusPath)...)
+			if after != nil {
+				env.Defer(func() {
+					if err := after(context.Background()); err != nil {
+						env.T().Fatal("mending what the script disturbed:", err)
+					}
+				})
+			}
+			return expandFiles(env.WorkDir, name)
+		},
+		Cmds:               f.commands(),
+		RequireUniqueNames: true,
+	}
+}
+
+// expandFiles replaces $NS in the files of a script.
+func expandFiles(dir, ns string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, bytes.ReplaceAll(data, []byte("$NS"), []byte(ns)), 0o600)
+	})
+}
+
+type command = func(ts *testscript.TestScript, neg bool, args []string)
+
+func (f *fixture) commands() map[string]command {
+	commands := map[string]command{
+		"federate-namespace": federateNamespace,
+		"eventually":         f.eventually,
+		"within":             f.within,
+		"hub":                f.hubCommand,
+		"cluster":            f.clusterCommand,
+		"audit":              f.auditCommand,
+	}
+	for _, name := range []string{"hansa", "kubefedctl", "kubectl", "host", "m1", "m2"} {
+		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
+			program, args := spell(ts, name, args)
+			outcome(ts, neg, ts.Exec(program, args...))
+		}
+	}
+	return commands
+}
+
+// spell turns a short form of kubectl into the program and its arguments.
+func spell(ts *testscript.TestScript, name string, args []string) (program string, full []string) {
+	place := map[string]string{"host": lab.Hub, "m1": "m1", "m2": "m2"}[name]
+	if place == "" {
+		return name, args
+	}
+	return "kubectl", append([]string{"--context=" + place, "--namespace=" + ts.Getenv("NS")}, args...)
+}
+
+// outcome ends a script whose command did not end as the script says.
+func outcome(ts *testscript.TestScript, neg bool, err error) {
+	if err != nil && !neg {
+		ts.Fatalf("%v", err)
+	}
+	if err == nil && neg {
+		ts.Fatalf("unexpected success")
+	}
+}
+
+func federateNamespace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: federate-namespace")
+	}
+	file := ts.MkAbs(".federate-namespace.yaml")
+	ts.Check(os.WriteFile(file, fmt.Appendf(nil, federatedNamespace, ts.Getenv("NS")), 0o600))
+	ts.Check(ts.Exec("kubectl", "create", "-f", file))
+}
+
+func (f *fixture) within(ts *testscript.TestScript, neg bool, args []string) {
+	f.eventually(ts, neg, append([]string{"-t"}, args...))
+}
+
+func (f *fixture) eventually(ts *testscript.TestScript, neg bool, args []string) {
+	limit := patience
+	if len(args) > 1 && args[0] == "-t" {
+		var err error
+		limit, err = time.ParseDuration(args[1])
+		ts.Check(err)
+		args = args[2:]
+	}
+	var pattern *regexp.Regexp
+	if i := len(args) - 2; i > 0 && args[i] == "--" {
+		var err error
+		pattern, err = regexp.Compile("(?m)" + args[i+1])
+		ts.Check(err)
+		args = args[:i]
+	}
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: eventually [-t DURATION] COMMAND... [-- PATTERN]")
+	}
+	wanted := true
+	if args[0] == "!" {
+		wanted, args = false, args[1:]
+	}
+	program, args := spell(ts, args[0], args[1:])
+	deadline := time.Now().Add(limit)
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := ts.Exec(program, args...)
+		output := strings.TrimSpace(ts.ReadFile("stdout"))
+		if (err == nil) == wanted && (pattern == nil || pattern.MatchString(output)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %s: %s %s\nwanted: %s\nlast output: %s\nlast error: %v", limit, program, strings.Join(args, " "), pattern, output, err)
+		}
+		<-time.After(pause)
+	}
+}
+
+func (f *fixture) hubCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 {
+		ts.Fatalf("usage: hub start|stop|kill|log [NAME] [FLAGS...]")
+	}
+	name, flags := defaultHub, args[1:]
+	if len(flags) > 0 && !strings.HasPrefix(flags[0], "-") {
+		name, flags = flags[0], flags[1:]
+	}
+	ctx := context.Background()
+	switch args[0] {
+	case "start":
+		outcome(ts, neg, f.startHub(ctx, name, flags...))
+	case "stop":
+		outcome(ts, neg, f.stopHub(ctx, name))
+	case "kill":
+		outcome(ts, neg, f.killHub(ctx, name))
+	case "log":
+		data, err := os.ReadFile(f.hub(name).Log)
+		ts.Check(err)
+		_, err = ts.Stdout().Write(data)
+		ts.Check(err)
+	default:
+		ts.Fatalf("hub %s: want start, stop, kill or log", args[0])
+	}
+}
+
+func (f *fixture) clusterCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: cluster kill|start|pause|resume TARGET")
+	}
+	do := map[string]func(context.Context, string) error{
+		"kill": f.lab.Kill, "start": f.lab.Start, "pause": f.lab.Pause, "resume": f.lab.Resume,
+	}[args[0]]
+	if do == nil {
+		ts.Fatalf("cluster %s: want kill, start, pause or resume", args[0])
+	}
+	outcome(ts, neg, do(context.Background(), args[1]))
+}
+
+func (f *fixture) auditCommand(ts *testscript.TestScript, neg bool, args []string) {
+	switch {
+	case neg:
+		ts.Fatalf("unsupported: ! audit")
+	case len(args) == 2 && args[0] == "mark":
+		ts.Check(f.mark(ts.Getenv("NS") + "/" + args[1]))
+	case len(args) >= 5 && args[0] == "count":
+		n := len(args) - 2
+		want, err := strconv.Atoi(args[n+1])
+		ts.Check(err)
+		found, err := f.writesSince(ts.Getenv("NS")+"/"+args[1], args[2], args[3:n])
+		ts.Check(err)
+		holds, known := map[string]bool{"-eq": len(found) == want, "-le": len(found) <= want, "-ge": len(found) >= want}[args[n]]
+		if !known {
+			ts.Fatalf("audit count: want -eq, -le or -ge, not %s", args[n])
+		}
+		lines := slices.Collect(func(yield func(string) bool) {
+			for _, e := range found {
+				if !yield(fmt.Sprintf("%s %s/%s/%s %s/%s by %s (%d)", e.Verb, e.Group, e.Resource, e.Subresource, e.Namespace, e.Name, e.User, e.Code)) {
+					return
+				}
+			}
+		})
+		ts.Logf("%d writes\n%s", len(found), strings.Join(lines, "\n"))
+		if !holds {
+			ts.Fatalf("%d writes to %s since %s, want %s %d", len(found), args[2], args[1], args[n], want)
+		}
+	default:
+		ts.Fatalf("usage: audit mark NAME | audit count NAME CLUSTER [KEY=VALUE...] -eq|-le|-ge COUNT")
+	}
+}
