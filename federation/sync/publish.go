@@ -225,7 +225,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, fed *unstructured.Unstruct
 	if !changed {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"status": next})
+	patch, err := json.Marshal(map[string]any{"status": replacing(old, next)})
 	if err != nil {
 		return fmt.Errorf("encoding a status: %w", err)
 	}
@@ -240,6 +240,17 @@ func (r *Reconciler) writeStatus(ctx context.Context, fed *unstructured.Unstruct
 		r.feds.Observe(answer)
 	}
 	return nil
+}
+
+// replacing returns next as a merge patch of old: fields that next no longer has are named as null.
+func replacing(old, next map[string]any) map[string]any {
+	patch := maps.Clone(next)
+	for field := range old {
+		if _, kept := next[field]; !kept {
+			patch[field] = nil
+		}
+	}
+	return patch
 }
 
 // published clears what was told of, unless it changed meanwhile.

@@ -52,7 +52,8 @@ func TestNextVersions(t *testing.T) {
 			versions("t", "o", "m2", "rv:4"),
 		},
 		"Moved": {
-			"a cluster that is no longer placed is forgotten", versions("t", "o", "m1", "rv:1", "m2", "rv:2"), []string{"m1"},
+			"a cluster that is no longer placed is forgotten", versions("t", "o", "m1", "rv:1", "m2", "rv:2"),
+			[]string{"m1"},
 			nil, versions("t", "o", "m1", "rv:1"),
 		},
 		"Failed": {
