@@ -86,6 +86,8 @@ func (p *program) newFederate() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.enableType, "enable-type", "t", false, "Enable the types that are not yet")
+	flags.BoolVarP(&f.enableType, "enable", "e", false, "The same as --enable-type")
+	must(flags.MarkHidden("enable"))
 	flags.BoolVarP(&f.contents, "contents", "c", false, "With a namespace: also federate what is in it")
 	flags.StringVarP(&f.filename, "filename", "f", "", "File with objects to make federated objects of, printed as YAML; - for standard input")
 	flags.StringSliceVarP(&f.skip, "skip-api-resources", "s", nil, "With --contents: types (any of their names) and API groups to leave out")

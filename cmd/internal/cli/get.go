@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -107,12 +108,9 @@ func (p *program) runGet(ctx context.Context, h *host, what string, names []stri
 		q.namespace = h.namespace
 		return p.show(ctx, q, []source{{config: h.config}}, clusterColumns())
 	}
-	kinds, err := h.kinds(ctx, "")
-	if err != nil {
+	var err error
+	if q.kind, err = h.kindOf(ctx, what); err != nil {
 		return err
-	}
-	if q.kind, err = kinds.find(what); err != nil {
-		return fmt.Errorf("host cluster (context %q): %w", h.context, err)
 	}
 	if q.kind.Namespaced && !f.allNamespaces {
 		if q.namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
@@ -134,6 +132,29 @@ func (p *program) runGet(ctx context.Context, h *host, what string, names []stri
 		return fmt.Errorf("no cluster is joined in namespace %s of the host cluster (context %q). Join one: %s join", h.namespace, h.context, p.name)
 	}
 	return p.show(ctx, q, members, memberColumns(q.kind))
+}
+
+// kindOf finds the kind that a person means among those of the host, and then among the enabled types: a custom type
+// may be installed in members only.
+func (h *host) kindOf(ctx context.Context, name string) (metav1.APIResource, error) {
+	kinds, err := h.kinds(ctx, "")
+	if err != nil {
+		return metav1.APIResource{}, err
+	}
+	kind, unknown := kinds.find(name)
+	if unknown == nil {
+		return kind, nil
+	}
+	unknown = fmt.Errorf("host cluster (context %q): %w", h.context, unknown)
+	configs := &corev1b1.FederatedTypeConfigList{}
+	if !errors.Is(unknown, errUnknownType) || h.client.List(ctx, configs, client.InNamespace(h.namespace)) != nil {
+		return metav1.APIResource{}, unknown
+	}
+	config := named(configs.Items, name)
+	if config == nil {
+		return metav1.APIResource{}, unknown
+	}
+	return config.GetTargetType(), nil
 }
 
 // isFederated tells whether a kind is a federated one: its objects are in the host, and carry propagation's status.
