@@ -94,7 +94,7 @@ func (t Tour) startHub(ctx context.Context) error {
 		return fmt.Errorf("the hub program is paused: resume it with hansa-lab resume program/%s", Program)
 	}
 	if running.Activity() == lab.Running && t.rebuilt(running) {
-		t.say("    bin/hansa is newer than the running hub program: restarting it")
+		t.say("    %s is newer than the running hub program: restarting it", t.shown("hansa"))
 		if err := t.Lab.StopProgram(ctx, Program); err != nil {
 			return err
 		}
