@@ -145,7 +145,9 @@ func TestDisabledTLSValidations(t *testing.T) {
 			}
 			response, err := client.Get(server.URL)
 			if err == nil {
-				defer response.Body.Close()
+				if err := response.Body.Close(); err != nil {
+					t.Error(err)
+				}
 				if response.StatusCode != http.StatusOK {
 					t.Errorf("the token is sent: got %s", response.Status)
 				}

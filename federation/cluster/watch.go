@@ -94,20 +94,11 @@ func (w *Watch) Run(ctx context.Context) {
 	pause := wait.Backoff{Duration: watchBackoffFirst, Factor: 2, Jitter: 0.2, Steps: 30, Cap: watchBackoffMax}
 	backoff := pause
 	for ctx.Err() == nil {
-		attempt, cancel := context.WithCancel(ctx)
-		done := make(chan error, 1)
 		started := time.Now()
-		go func() { done <- w.reflector().ListAndWatchWithContext(attempt) }()
-		var err error
-		select {
-		case err = <-done:
-		case <-w.restart:
-			cancel()
-			<-done
-			cancel()
+		restarted, err := w.attempt(ctx)
+		if restarted {
 			continue
 		}
-		cancel()
 		if err == nil || time.Since(started) > watchBackoffMax {
 			backoff = pause
 		}
@@ -121,6 +112,21 @@ func (w *Watch) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+}
+
+// attempt lists and watches until that ends by itself or Restart ends it.
+func (w *Watch) attempt(ctx context.Context) (restarted bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- w.reflector().ListAndWatchWithContext(ctx) }()
+	select {
+	case err = <-done:
+		return false, err
+	case <-w.restart:
+		cancel()
+		return true, <-done
 	}
 }
 
