@@ -166,6 +166,9 @@ func list(ctx context.Context, q *query, s source) listed {
 }
 
 func explainMember(q *query, s source, err error) error {
+	if s.name == "" && apierrors.IsNotFound(err) {
+		return fmt.Errorf("the host cluster (%s) does not serve %s. If it has no federation API yet, prepare it: hansa init", s.config.Host, qualified(q.kind))
+	}
 	if s.name == "" {
 		return unreachable("host cluster", s.config, err)
 	}
