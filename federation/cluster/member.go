@@ -7,10 +7,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
@@ -42,6 +47,30 @@ func (m *Member) Client() dynamic.Interface {
 		return nil
 	}
 	return m.link.client
+}
+
+// Serves reports whether the member's API server serves a resource.
+func (m *Member) Serves(ctx context.Context, resource schema.GroupVersionResource) (bool, error) {
+	if m.link == nil {
+		return false, fmt.Errorf("cluster %q: %w", m.Name, ErrMalformed)
+	}
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(m.link.config, m.link.http)
+	if err != nil {
+		return false, fmt.Errorf("cluster %q: preparing discovery: %w", m.Name, err)
+	}
+	path := "/apis/" + resource.GroupVersion().String()
+	if resource.Group == "" {
+		path = "/api/" + resource.Version
+	}
+	var list metav1.APIResourceList
+	err = client.RESTClient().Get().AbsPath(path).Do(ctx).Into(&list)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("cluster %q: asking what it serves of %s: %w", m.Name, resource.GroupVersion(), err)
+	}
+	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == resource.Resource }), nil
 }
 
 // Revision changes whenever endpoint, CA, proxy or credentials do, and so tells that Client is another one.

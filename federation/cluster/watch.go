@@ -48,6 +48,7 @@ type Watch struct {
 	selector string
 	changed  func(types.NamespacedName)
 	moved    func()
+	serves   func(context.Context) (bool, error)
 	restart  chan struct{}
 
 	mu      sync.RWMutex
@@ -67,6 +68,9 @@ type WatchOptions struct {
 	Selector string
 	// Changed is called, outside of any lock, after an object came, changed or went. It must not block.
 	Changed func(types.NamespacedName)
+	// Serves asks whether the cluster serves the kind at all; nil means that it does. An API server that refuses a list
+	// does not say whether there is anything to list.
+	Serves func(context.Context) (bool, error)
 	// Moved is called after State changed. It must not block.
 	Moved func()
 }
@@ -78,6 +82,7 @@ func NewWatch(client dynamic.Interface, o WatchOptions) *Watch {
 		selector: o.Selector,
 		changed:  o.Changed,
 		moved:    o.Moved,
+		serves:   o.Serves,
 		restart:  make(chan struct{}, 1),
 		items:    map[types.NamespacedName]*unstructured.Unstructured{},
 		state:    WatchWaiting,
@@ -103,7 +108,7 @@ func (w *Watch) Run(ctx context.Context) {
 			backoff = pause
 		}
 		if err != nil && ctx.Err() == nil {
-			w.fail(err)
+			w.fail(ctx, err)
 		}
 		timer := time.NewTimer(backoff.Step())
 		select {
@@ -204,13 +209,18 @@ func (w *Watch) reflector() *cache.Reflector {
 }
 
 // fail records why the watch is not running. A watch that ended in the ordinary way keeps its state.
-func (w *Watch) fail(err error) {
+func (w *Watch) fail(ctx context.Context, err error) {
 	state := WatchUnreachable
 	switch {
 	case errors.Is(err, context.Canceled):
 		return
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		state = WatchForbidden
+		if w.serves != nil {
+			if served, unknown := w.serves(ctx); unknown == nil && !served {
+				state = WatchNotInstalled
+			}
+		}
 	case isNotServed(err):
 		state = WatchNotInstalled
 	}

@@ -158,7 +158,7 @@ func TestWatchFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := begin(t)
 			s.list(10, object("a", "1", 5))
-			s.watch.Fail(tt.err)
+			s.watch.Fail(t.Context(), tt.err)
 			state, message := s.watch.State()
 			if state != tt.state || message == "" {
 				t.Errorf("%s: state %s (%q), want %s", tt.reason, state, message, tt.state)

@@ -64,6 +64,7 @@ func newDispatcher(r *Reconciler, m *cluster.Member) *Dispatcher {
 			Namespace: scope,
 			Selector:  api.ManagedLabel + "=" + api.Managed,
 			Changed:   d.lane.add,
+			Serves:    func(ctx context.Context) (bool, error) { return m.Serves(ctx, r.kind.resource) },
 			Moved: func() {
 				r.moved()
 				d.wake()
