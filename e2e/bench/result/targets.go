@@ -1,0 +1,54 @@
+package result
+
+import "slices"
+
+// Propagation is the part of the benchmark that measures how objects get to members and back.
+const Propagation = "propagation"
+
+// Targets returns all rows that the benchmarks have to show, in the order of the table.
+func Targets() []Target {
+	const soon = "" // no part measures it yet
+	return []Target{
+		{"prop-configmaps-2", Propagation, "≤ 2.5× bare", []Limit{{"ratio", 2.5}}},
+		{"prop-status", Propagation, "≤ 1.8× the last member object", []Limit{{"ratio", 1.8}}},
+		{"prop-configmaps-5", Propagation, "≤ 2× bare", []Limit{{"ratio", 2}}},
+		{"prop-deployments-2", Propagation, "≤ 2.5× bare", []Limit{{"ratio", 2.5}}},
+		{"prop-deployments-3", Propagation, "≤ 2× bare", []Limit{{"ratio", 2}}},
+		{"prop-update", Propagation, "p50 ≤ 10 ms, p99 ≤ 40 ms", []Limit{{"value", 10}, {"p99_ms", 40}}},
+		{"prop-delete", Propagation, "≤ 3× bare", []Limit{{"ratio", 3}}},
+		{"prop-drift", Propagation, "p99 ≤ 1 s", []Limit{{"value", 1}}},
+		{"prop-hub-writes", Propagation, "create ≤ 4, update ≤ 2, delete ≤ 1", []Limit{{"value", 4}, {"update", 2}, {"delete", 1}}},
+		{"prop-hub-cpu", Propagation, "≤ 1 ms per member object", []Limit{{"value", 1}}},
+		{"fail-blackhole-isolation", soon, "≤ 1.2× without the black hole", nil},
+		{"fail-detect", soon, "≤ 3 s", nil},
+		{"fail-rsp-move", soon, "≤ 5 s", nil},
+		{"hub-restart", Propagation, "≤ 10 s, 0 writes", []Limit{{"value", 10}, {"writes", 0}}},
+		{"eds-change", soon, "p50 ≤ 1 / ≤ 10 ms, p99 ≤ 10 / ≤ 50 ms", nil},
+		{"eds-burst", soon, "≤ 1 s, ≤ 0.5 CPU-s", nil},
+		{"eds-memory", soon, "≤ 250 MB", nil},
+		{"watch-memory", soon, "≤ 1 KB", nil},
+		{"watch-sync-100", soon, "≤ 2 s", nil},
+		{"dns-qps", soon, "≥ 4× CoreDNS, ≤ Knot's CPU per query", nil},
+		{"dns-change", soon, "p99 ≤ 100 ms", nil},
+		{"dns-cold-start", soon, "≤ 200 ms, 0 SERVFAIL", nil},
+		{"gw-bulk-passthrough", soon, "≤ 0.35 CPU-s/GB, ≥ 2× HAProxy", nil},
+		{"gw-connection", soon, "≤ 1× HAProxy", nil},
+		{"gw-idle-memory", soon, "≤ 4 KB and 2 descriptors", nil},
+		{"gw-first-byte", soon, "≤ 50 ms raced, ≤ 26 ms first-flight", nil},
+		{"gw-failover", soon, "0 failed, worst ≤ 100 ms + 1 RTT", nil},
+		{"lab-boot", soon, "≤ 10 s; pods ≤ 1 s", nil},
+		{"gw-bulk-tunnel", soon, "≤ 1× HAProxy's TLS bridge", nil},
+	}
+}
+
+// Parts returns the names of the parts that exist, sorted.
+func Parts() []string {
+	var parts []string
+	for _, t := range Targets() {
+		if t.Part != "" && !slices.Contains(parts, t.Part) {
+			parts = append(parts, t.Part)
+		}
+	}
+	slices.Sort(parts)
+	return parts
+}

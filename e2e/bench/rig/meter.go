@@ -1,0 +1,224 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hansa-dev/hansa/e2e/bench/result"
+	"github.com/hansa-dev/hansa/e2e/lab"
+	"github.com/hansa-dev/hansa/federation/api"
+)
+
+// ticksPerSecond is the unit of processor times in /proc (USER_HZ), which is 100 on every Linux platform of Go.
+const ticksPerSecond = 100
+
+// What counts as quiet: for quietWindows windows in a row the hub uses next to no processor time and the API servers
+// next to no writes; leases and probes go on all the time.
+const (
+	quietWindow   = 250 * time.Millisecond
+	quietWindows  = 4
+	quietHub      = 0.08 // cores
+	quietWrites   = 1
+	quietPatience = 2 * time.Minute
+)
+
+// background are the resources that are written whether or not objects change.
+var background = []string{"leases", "kubefedclusters", "tokenreviews", "subjectaccessreviews"}
+
+// Marks are positions in the audit logs of all clusters.
+type Marks map[string]lab.Mark
+
+// Mark notes how far the audit logs are.
+func (r *Rig) Mark() (Marks, error) {
+	marks := Marks{}
+	for name, c := range r.clusters {
+		mark, err := c.AuditMark()
+		if err != nil {
+			return nil, err
+		}
+		marks[name] = mark
+	}
+	return marks, nil
+}
+
+// Writes counts what the hub wrote to a cluster since the marks, by resource ("federatedconfigmaps/status"), failed
+// requests included. Background writes are left out, and objects that skip names.
+func (r *Rig) Writes(since Marks, cluster string, skip func(name string) bool) (map[string]int, error) {
+	events, _, err := r.clusters[cluster].Audit(since[cluster])
+	if err != nil {
+		return nil, err
+	}
+	writes := map[string]int{}
+	for _, e := range events {
+		if !hubs(e) || slices.Contains(background, e.Resource) || skip != nil && skip(e.Name) {
+			continue
+		}
+		resource := e.Resource
+		if e.Subresource != "" {
+			resource += "/" + e.Subresource
+		}
+		writes[resource]++
+	}
+	return writes, nil
+}
+
+// hubs reports whether a request is the hub's, by its user in the host cluster or its account in a member.
+func hubs(e lab.AuditEvent) bool {
+	return e.User == User || strings.HasPrefix(e.User, "system:serviceaccount:"+api.DefaultNamespace+":")
+}
+
+// Quiet waits until everything is idle, and notes how busy the machine is then.
+func (r *Rig) Quiet(ctx context.Context) error {
+	marks, err := r.Mark()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, quietPatience)
+	defer cancel()
+	ticker := time.NewTicker(quietWindow)
+	defer ticker.Stop()
+	cpu, err := r.HubCPU()
+	if err != nil {
+		return err
+	}
+	var (
+		quiet   = 0
+		machine cores
+	)
+	for quiet < quietWindows {
+		if quiet == 0 {
+			machine = readCores()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the clusters to be idle: %w", context.Cause(ctx))
+		case <-ticker.C:
+		}
+		now, err := r.HubCPU()
+		if err != nil {
+			return err
+		}
+		written, err := r.written(marks)
+		if err != nil {
+			return err
+		}
+		quiet++
+		if written > quietWrites || (now-cpu).Seconds() > quietHub*quietWindow.Seconds()+1.0/ticksPerSecond {
+			quiet = 0
+		}
+		cpu = now
+	}
+	r.busy = append(r.busy, readCores().busySince(machine))
+	return nil
+}
+
+// written counts the writes of anybody to all clusters since marks, and moves the marks.
+func (r *Rig) written(marks Marks) (int, error) {
+	count := 0
+	for _, name := range r.clusterNames() {
+		events, mark, err := r.clusters[name].Audit(marks[name])
+		if err != nil {
+			return 0, err
+		}
+		marks[name] = mark
+		for _, e := range events {
+			if !slices.Contains(background, e.Resource) {
+				count++
+			}
+		}
+	}
+	return count, nil
+}
+
+// HubCPU is the processor time that the hub program has used since it started.
+func (r *Rig) HubCPU() (time.Duration, error) {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(r.hub.PID) + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("reading the processor time of the hub, which said:\n%s\n%w", r.hub.Output(), err)
+	}
+	return CPUTime(string(content))
+}
+
+// CPUTime reads user and system time from the content of /proc/PID/stat.
+func CPUTime(stat string) (time.Duration, error) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	const user, system = 14 - 3, 15 - 3 // numbered from 1 in proc(5); what follows the name starts with number 3
+	if len(fields) <= system {
+		return 0, fmt.Errorf("process status %q is too short", stat)
+	}
+	var ticks int64
+	for _, field := range []string{fields[user], fields[system]} {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("processor time in process status: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+}
+
+// cores is a reading of /proc/stat: how much processor time was used by anybody, and when.
+type cores struct {
+	used float64 // seconds
+	at   time.Time
+}
+
+func readCores() cores {
+	content, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return cores{at: time.Now()}
+	}
+	return cores{used: UsedTime(string(content)).Seconds(), at: time.Now()}
+}
+
+func (c cores) busySince(before cores) float64 {
+	return (c.used - before.used) / max(c.at.Sub(before.at).Seconds(), 0.001)
+}
+
+// UsedTime sums from the content of /proc/stat the time that all processors together did not idle; 0 if it cannot be
+// read.
+func UsedTime(stat string) time.Duration {
+	line, _, _ := strings.Cut(stat, "\n")
+	var ticks int64
+	for i, field := range strings.Fields(line) {
+		const idle, ioWait, steal = 4, 5, 8 // after the name: user nice system idle iowait irq softirq steal guest
+		if i == 0 || i == idle || i == ioWait || i > steal {
+			continue
+		}
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond
+}
+
+// LoadAverage is the machine's load average of the last minute; 0 where there is none.
+func LoadAverage() float64 {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(content), " ")
+	average, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return 0
+	}
+	return average
+}
+
+// Load tells how busy the machine was in the quiet moments so far. average is that of before the benchmark began.
+func (r *Rig) Load(average float64) result.Load {
+	load := result.Load{Average: average, Cores: runtime.NumCPU()}
+	if len(r.busy) > 0 {
+		load.Busy = result.Percentile(r.busy, 50)
+	}
+	return load
+}
