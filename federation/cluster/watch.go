@@ -54,7 +54,8 @@ type Watch struct {
 	mu      sync.RWMutex
 	items   map[types.NamespacedName]*unstructured.Unstructured
 	listed  bool
-	version uint64 // of the last list
+	listing uint64 // version of the last list
+	seen    uint64 // version of the newest event: all that happened until then is in items
 	state   WatchState
 	message string
 }
@@ -177,15 +178,18 @@ func (w *Watch) Keys() []types.NamespacedName {
 }
 
 // Observe takes in the answer to a write of our own, so that what follows does not act on an older copy while the
-// watch event is still on its way. An answer older than what the watch already holds is ignored.
+// watch event is still on its way. An answer that the watch has overtaken is ignored: what it speaks of may have changed
+// again since, or be gone.
 func (w *Watch) Observe(obj *unstructured.Unstructured) {
 	strip(obj)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := nameOf(obj)
-	if have := w.items[key]; have == nil || newer(obj, have) {
-		w.items[key] = obj
+	have := w.items[key]
+	if have == nil && versionNumber(obj.GetResourceVersion()) <= w.seen || have != nil && !newer(obj, have) {
+		return
 	}
+	w.items[key] = obj
 }
 
 func (w *Watch) reflector() *cache.Reflector {
@@ -271,6 +275,7 @@ func (r reflected) set(obj any) error {
 	strip(u)
 	key := nameOf(u)
 	r.mu.Lock()
+	r.seen = max(r.seen, versionNumber(u.GetResourceVersion()))
 	have := r.items[key]
 	if have != nil && !newer(u, have) {
 		r.mu.Unlock()
@@ -291,6 +296,7 @@ func (r reflected) Delete(obj any) error {
 	}
 	key := nameOf(u)
 	r.mu.Lock()
+	r.seen = max(r.seen, versionNumber(u.GetResourceVersion()))
 	// A newer object of the same name may have been written since: the event is about its predecessor.
 	if have := r.items[key]; have != nil && have.GetUID() == u.GetUID() {
 		delete(r.items, key)
@@ -315,14 +321,15 @@ func (r reflected) Replace(list []any, version string) error {
 	var touched []types.NamespacedName
 	r.mu.Lock()
 	// Versions that went back tell of a cluster restored or rebuilt: what is held is of another life.
-	reborn := versionNumber(version) < r.version
-	r.version = versionNumber(version)
+	reborn := versionNumber(version) < r.listing
+	r.listing = versionNumber(version)
+	r.seen = r.listing
 	for key, have := range r.items {
 		listed := items[key]
 		switch {
 		case reborn:
 			touched = append(touched, key)
-		case listed == nil && versionNumber(have.GetResourceVersion()) > r.version:
+		case listed == nil && versionNumber(have.GetResourceVersion()) > r.listing:
 			items[key] = have // written after the list was taken
 		case listed == nil:
 			touched = append(touched, key)

@@ -124,12 +124,17 @@ func TestWatchObservesOwnWrites(t *testing.T) {
 	s.event(s.watch.Store().Update(object("a", "1", 13)))
 	s.holds("what comes after it is", []string{"a"}, "a=13")
 
-	s.watch.Observe(object("b", "2", 14))
-	s.list(13, object("a", "1", 13))
-	s.holds("a list taken before a create does not undo it", nil, "a=13", "b=14")
+	s.event(s.watch.Store().Add(object("gone", "7", 14)))
+	s.event(s.watch.Store().Delete(object("gone", "7", 15)))
+	s.watch.Observe(object("gone", "7", 14))
+	s.holds("an answer that comes after the watch saw the object go does not bring it back", []string{"gone", "gone"}, "a=13")
+
+	s.watch.Observe(object("b", "2", 16))
+	s.list(15, object("a", "1", 13))
+	s.holds("a list taken before a create does not undo it", nil, "a=13", "b=16")
 	s.event(s.watch.Store().Delete(object("b", "older", 9)))
-	s.holds("the removal of a predecessor does not touch its successor", []string{"b"}, "a=13", "b=14")
-	s.list(16, object("a", "1", 13))
+	s.holds("the removal of a predecessor does not touch its successor", []string{"b"}, "a=13", "b=16")
+	s.list(18, object("a", "1", 13))
 	s.holds("a list taken after it does", []string{"b"}, "a=13")
 }
 
