@@ -66,7 +66,7 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 		return verdict{}
 	}
 	members := r.members()
-	if v.leaving() && r.departed(v, members) {
+	if v.leaving() && departed(v, members) {
 		return r.release(ctx, key, fed)
 	}
 	said := r.summary(v, fed, members)
@@ -105,34 +105,15 @@ func (r *Reconciler) members() map[string]*cluster.Member {
 
 // departed reports whether nothing is left to wait for before a federated object may go. A member that left the
 // registry is not waited for, and with orphaning neither is one that is away: what it holds is released on its return.
-func (r *Reconciler) departed(v view, members map[string]*cluster.Member) bool {
+func departed(v view, members map[string]*cluster.Member) bool {
 	for _, name := range v.relevant {
 		m := members[name]
 		if m == nil || v.want.Mode == plan.Orphan && !m.Ready() {
 			continue
 		}
-		if r.leavesWithItsHost(v, name) {
-			continue
-		}
 		return false
 	}
 	return true
-}
-
-// leavesWithItsHost recognises the namespace of a FederatedNamespace itself, seen through the host joined as a member:
-// while it is being deleted it cannot go before the FederatedNamespace in it has gone.
-func (r *Reconciler) leavesWithItsHost(v view, member string) bool {
-	if v.want.HostNamespaceUID == "" {
-		return false
-	}
-	r.mu.Lock()
-	d := r.dispatchers[member]
-	r.mu.Unlock()
-	if d == nil || d.watch == nil {
-		return false
-	}
-	obj := d.watch.Get(types.NamespacedName{Name: v.want.Name})
-	return obj != nil && obj.GetUID() == v.want.HostNamespaceUID && obj.GetDeletionTimestamp() != nil
 }
 
 // release takes the finalizer off a federated object.

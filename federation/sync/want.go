@@ -91,7 +91,7 @@ func (r *Reconciler) place(fed *unstructured.Unstructured, key types.NamespacedN
 // withdraw turns want into the removal of a federated object that is being deleted.
 func (r *Reconciler) withdraw(key types.NamespacedName, want *plan.Want, fed *unstructured.Unstructured) {
 	annotations := fed.GetAnnotations()
-	want.Mode = plan.Delete
+	want.Mode = plan.Remove
 	if annotations[api.OrphanAnnotation] == "true" {
 		want.Mode = plan.Orphan
 	}

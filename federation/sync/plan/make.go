@@ -24,7 +24,7 @@ func Make(want Want, have []Have) []Step {
 			step = orphan(h)
 		case want.Mode == Sync && slices.Contains(want.Placed, h.Cluster):
 			step = place(want, h)
-		case want.Mode == Sync || want.Mode == Delete:
+		case want.Mode == Sync || want.Mode == Remove:
 			step = remove(want, h)
 		default:
 			step = Step{Verb: None}
@@ -98,7 +98,7 @@ func existing(want Want, h Have) Step {
 
 // remove decides for a cluster where the object should not exist.
 func remove(want Want, h Have) Step {
-	deleting := want.Mode == Delete
+	deleting := want.Mode == Remove
 	managed := h.Object != nil && managedLabel(h.Object) == api.Managed
 	// What is known or supposed to exist in an unreachable cluster holds up a deletion; a move to other clusters it
 	// does not.

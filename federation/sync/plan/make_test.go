@@ -73,23 +73,23 @@ func TestMake(t *testing.T) {
 		"away, other ns":    {reason: "a namespace of the same name elsewhere is not the host's", change: []func(*plan.Want){away, host, func(w *plan.Want) { w.HostNamespaceUID = "v" }}, have: ready, object: managed, verb: plan.Delete, code: status.WaitingForRemoval, report: true},
 		"host, unlabelled":  {reason: "the host's own namespace is taken over even without adoption", change: []func(*plan.Want){host}, have: ready, object: unlabelled, verb: plan.Update, report: true},
 
-		"delete":                   {reason: "placed objects go", change: []func(*plan.Want){mode(plan.Delete)}, have: ready, object: managed, verb: plan.Delete, code: status.WaitingForRemoval, report: true},
-		"delete, none":             {reason: "gone", change: []func(*plan.Want){mode(plan.Delete)}, have: ready, verb: plan.None},
-		"delete, away":             {reason: "managed objects outside of the placement go as well", change: []func(*plan.Want){mode(plan.Delete), away}, have: ready, object: managed, verb: plan.Delete, code: status.WaitingForRemoval, report: true},
-		"delete, terminating":      {reason: "waits until it is gone", change: []func(*plan.Want){mode(plan.Delete)}, have: ready, object: terminating, verb: plan.Wait, code: status.WaitingForRemoval, report: true},
-		"delete, unlabelled":       {reason: "an unlabelled object is never deleted, nor waited for", change: []func(*plan.Want){mode(plan.Delete)}, have: ready, object: unlabelled, verb: plan.None},
-		"delete, not ready":        {reason: "a placed cluster that is down holds the deletion up", change: []func(*plan.Want){mode(plan.Delete)}, have: plan.Have{Synced: true}, verb: plan.Wait, code: status.ClusterNotReady, report: true, say: `"m1"`},
-		"delete, not synced":       {reason: "what is there has to be known", change: []func(*plan.Want){mode(plan.Delete)}, have: plan.Have{Ready: true, SyncError: "forbidden"}, verb: plan.Wait, code: status.CachedRetrievalFailed, report: true, say: "forbidden"},
-		"delete, away, down":       {reason: "an object last seen in a cluster that is down is waited for", change: []func(*plan.Want){mode(plan.Delete), away}, have: plan.Have{Synced: true}, object: managed, verb: plan.Wait, code: status.ClusterNotReady, report: true, say: `"m1"`},
-		"delete, away, down, none": {reason: "a cluster that is down and never had it is not", change: []func(*plan.Want){mode(plan.Delete), away}, have: plan.Have{Synced: true}, verb: plan.None},
-		"delete, host":             {reason: "the host's own namespace is let go", change: []func(*plan.Want){mode(plan.Delete), host}, have: ready, object: managed, verb: plan.Unlabel},
-		"delete, host going":       {reason: "waiting for it would be waiting for itself", change: []func(*plan.Want){mode(plan.Delete), host}, have: ready, object: terminating, verb: plan.None},
+		"delete":                   {reason: "placed objects go", change: []func(*plan.Want){mode(plan.Remove)}, have: ready, object: managed, verb: plan.Delete, code: status.WaitingForRemoval, report: true},
+		"delete, none":             {reason: "gone", change: []func(*plan.Want){mode(plan.Remove)}, have: ready, verb: plan.None},
+		"delete, away":             {reason: "managed objects outside of the placement go as well", change: []func(*plan.Want){mode(plan.Remove), away}, have: ready, object: managed, verb: plan.Delete, code: status.WaitingForRemoval, report: true},
+		"delete, terminating":      {reason: "waits until it is gone", change: []func(*plan.Want){mode(plan.Remove)}, have: ready, object: terminating, verb: plan.Wait, code: status.WaitingForRemoval, report: true},
+		"delete, unlabelled":       {reason: "an unlabelled object is never deleted, nor waited for", change: []func(*plan.Want){mode(plan.Remove)}, have: ready, object: unlabelled, verb: plan.None},
+		"delete, not ready":        {reason: "a placed cluster that is down holds the deletion up", change: []func(*plan.Want){mode(plan.Remove)}, have: plan.Have{Synced: true}, verb: plan.Wait, code: status.ClusterNotReady, report: true, say: `"m1"`},
+		"delete, not synced":       {reason: "what is there has to be known", change: []func(*plan.Want){mode(plan.Remove)}, have: plan.Have{Ready: true, SyncError: "forbidden"}, verb: plan.Wait, code: status.CachedRetrievalFailed, report: true, say: "forbidden"},
+		"delete, away, down":       {reason: "an object last seen in a cluster that is down is waited for", change: []func(*plan.Want){mode(plan.Remove), away}, have: plan.Have{Synced: true}, object: managed, verb: plan.Wait, code: status.ClusterNotReady, report: true, say: `"m1"`},
+		"delete, away, down, none": {reason: "a cluster that is down and never had it is not", change: []func(*plan.Want){mode(plan.Remove), away}, have: plan.Have{Synced: true}, verb: plan.None},
+		"delete, host":             {reason: "the host's own namespace is let go", change: []func(*plan.Want){mode(plan.Remove), host}, have: ready, object: managed, verb: plan.Unlabel},
+		"delete, host going":       {reason: "waiting for it would be waiting for itself", change: []func(*plan.Want){mode(plan.Remove), host}, have: ready, object: terminating, verb: plan.None},
 
 		"orphan":              {reason: "let go", change: []func(*plan.Want){mode(plan.Orphan)}, have: ready, object: managed, verb: plan.Unlabel},
 		"orphan, terminating": {reason: "too late", change: []func(*plan.Want){mode(plan.Orphan)}, have: ready, object: terminating, verb: plan.None},
 		"orphan, unlabelled":  {reason: "never ours", change: []func(*plan.Want){mode(plan.Orphan)}, have: ready, object: unlabelled, verb: plan.None},
 		"orphan, not ready":   {reason: "orphaning never waits", change: []func(*plan.Want){mode(plan.Orphan)}, have: plan.Have{Synced: true}, object: managed, verb: plan.None},
-		"no object":           {reason: "without a federated object nothing is deleted, whatever the mode", change: []func(*plan.Want){mode(plan.Delete), func(w *plan.Want) { w.Object = nil }}, have: ready, object: managed, verb: plan.Unlabel},
+		"no object":           {reason: "without a federated object nothing is deleted, whatever the mode", change: []func(*plan.Want){mode(plan.Remove), func(w *plan.Want) { w.Object = nil }}, have: ready, object: managed, verb: plan.Unlabel},
 		"no mode":             {reason: "an unknown mode does nothing", change: []func(*plan.Want){mode("")}, have: ready, object: managed, verb: plan.None},
 	}
 	for name, tt := range tests {
@@ -226,7 +226,7 @@ func TestDeleteOptions(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := want(t, job, `{}`)
-			w.Mode, w.DeleteOptions = plan.Delete, tt.given
+			w.Mode, w.DeleteOptions = plan.Remove, tt.given
 			untouched := *tt.given.DeepCopy()
 			steps := plan.Make(w, []plan.Have{{Cluster: "m1", Ready: true, Synced: true, Object: member(t, managed)}})
 			if diff := cmp.Diff(tt.want, steps[0].Options); diff != "" {

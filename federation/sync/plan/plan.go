@@ -18,7 +18,7 @@
 //	no      being deleted                               Wait    WaitingForRemoval
 //	no      anything else                               Delete  WaitingForRemoval
 //
-// The mode Delete treats every cluster as not placed; the mode Orphan has Unlabel in place of Delete, and never waits.
+// The mode Remove treats every cluster as not placed; the mode Orphan has Unlabel in place of Delete, and never waits.
 //
 // What is desired is computed in KubeFed's order: the template, then what the member's object keeps (retention), then
 // overrides, then identity and the managed label.
@@ -47,21 +47,18 @@ func (t Target) IsNamespace() bool {
 	return t.GVK.Group == "" && t.GVK.Kind == "Namespace"
 }
 
-// Mode says what is to become of the objects in the members; see also Delete.
+// Mode says what is to become of the objects in the members.
 type Mode string
 
 const (
 	// Sync means: they follow the federated object.
 	Sync Mode = "Sync"
+	// Remove means: the federated object is being deleted, and they go with it.
+	Remove Mode = "Remove"
 	// Orphan means: they stay and are no longer managed, because the federated object is being deleted with orphaning or does
 	// not exist any more.
 	Orphan Mode = "Orphan"
 )
-
-// Delete is a Mode and a Verb, and therefore has no type of its own. As a Mode: the federated object is being deleted,
-// and the objects in the members go with it. As a Verb: delete the object with Step.Options, which hold its UID as a
-// precondition.
-const Delete = "Delete"
 
 // Want is what is wanted of one object, in all clusters.
 type Want struct {
@@ -102,7 +99,7 @@ type Have struct {
 	Recorded string
 }
 
-// Verb is what to do in a cluster; see also Delete.
+// Verb is what to do in a cluster.
 type Verb string
 
 const (
@@ -114,6 +111,8 @@ const (
 	Update Verb = "Update"
 	// Record means: the object is as desired; only remember Step.Version for it.
 	Record Verb = "Record"
+	// Delete means: delete the object with Step.Options, which hold its UID as a precondition.
+	Delete Verb = "Delete"
 	// Unlabel means: take the managed label off, under the preconditions Step.UID and Step.ResourceVersion.
 	Unlabel Verb = "Unlabel"
 	// Wait means: something has to happen in the member, or to the member, first.

@@ -122,7 +122,7 @@ func randomWant(rng *rand.Rand) plan.Want {
 	}
 	w := plan.Want{
 		Target: kind, Object: map[string]any{"spec": spec}, Name: "a", Namespace: "ns", Overrides: patches, Adopt: rng.IntN(2) == 0,
-		Mode: []plan.Mode{plan.Sync, plan.Sync, plan.Sync, plan.Delete, plan.Orphan}[rng.IntN(5)],
+		Mode: []plan.Mode{plan.Sync, plan.Sync, plan.Sync, plan.Remove, plan.Orphan}[rng.IntN(5)],
 	}
 	for _, cluster := range []string{"m1", "m2", "m3"} {
 		if rng.IntN(3) > 0 {
