@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/hansa-dev/hansa/federation/api"
 )
 
 // Apply returns a copy of target with the cluster's patches applied in order. It never modifies target or o, and shares
@@ -58,7 +60,7 @@ func (e edit) in(node any, depth int) (any, error) {
 	case []any:
 		return e.inList(container, depth)
 	default:
-		return nil, fmt.Errorf("%s is %s, so there is nothing below it: shorten the path", e.pointer(depth), kindOf(node))
+		return nil, fmt.Errorf("%s is %s, so there is nothing below it: shorten the path", e.pointer(depth), api.KindOfJSON(node))
 	}
 }
 

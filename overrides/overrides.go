@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/hansa-dev/hansa/federation/api"
 )
 
 // The operations of a Patch.
@@ -55,25 +57,25 @@ func Parse(object map[string]any) (Overrides, error) {
 		if object["spec"] == nil {
 			return Overrides{}, nil
 		}
-		return nil, fmt.Errorf("spec has to be an object, but is %s", kindOf(object["spec"]))
+		return nil, fmt.Errorf("spec has to be an object, but is %s", api.KindOfJSON(object["spec"]))
 	}
 	if spec["overrides"] == nil {
 		return Overrides{}, nil
 	}
 	items, ok := spec["overrides"].([]any)
 	if !ok {
-		return nil, fmt.Errorf("spec.overrides has to be a list of {clusterName, clusterOverrides}, but is %s", kindOf(spec["overrides"]))
+		return nil, fmt.Errorf("spec.overrides has to be a list of {clusterName, clusterOverrides}, but is %s", api.KindOfJSON(spec["overrides"]))
 	}
 
 	result := make(Overrides, len(items))
 	for i, item := range items {
 		entry, ok := item.(map[string]any)
 		if !ok {
-			return nil, fmt.Errorf("spec.overrides[%d] has to be an object with clusterName and clusterOverrides, but is %s", i, kindOf(item))
+			return nil, fmt.Errorf("spec.overrides[%d] has to be an object with clusterName and clusterOverrides, but is %s", i, api.KindOfJSON(item))
 		}
 		cluster, ok := entry["clusterName"].(string)
 		if !ok || cluster == "" {
-			return nil, fmt.Errorf("spec.overrides[%d].clusterName has to be the name of a KubeFedCluster, but is %s", i, kindOf(entry["clusterName"]))
+			return nil, fmt.Errorf("spec.overrides[%d].clusterName has to be the name of a KubeFedCluster, but is %s", i, api.KindOfJSON(entry["clusterName"]))
 		}
 		if _, seen := result[cluster]; seen {
 			return nil, fmt.Errorf("spec.overrides[%d]: cluster %q appears more than once: put all its patches into one entry", i, cluster)
@@ -93,7 +95,7 @@ func parsePatches(cluster string, field any) ([]Patch, error) {
 	}
 	items, ok := field.([]any)
 	if !ok {
-		return nil, fmt.Errorf("spec.overrides for cluster %q: clusterOverrides has to be a list of {op, path, value}, but is %s", cluster, kindOf(field))
+		return nil, fmt.Errorf("spec.overrides for cluster %q: clusterOverrides has to be a list of {op, path, value}, but is %s", cluster, api.KindOfJSON(field))
 	}
 	patches := make([]Patch, 0, len(items))
 	seen := make(map[string]bool, len(items))
@@ -114,15 +116,15 @@ func parsePatches(cluster string, field any) ([]Patch, error) {
 func parsePatch(item any) (Patch, error) {
 	fields, ok := item.(map[string]any)
 	if !ok {
-		return Patch{}, fmt.Errorf("it has to be an object with op, path and value, but is %s", kindOf(item))
+		return Patch{}, fmt.Errorf("it has to be an object with op, path and value, but is %s", api.KindOfJSON(item))
 	}
 	op, ok := fields["op"].(string)
 	if !ok && fields["op"] != nil {
-		return Patch{}, fmt.Errorf("op has to be %s, %s or %s, but is %s", Add, Remove, Replace, kindOf(fields["op"]))
+		return Patch{}, fmt.Errorf("op has to be %s, %s or %s, but is %s", Add, Remove, Replace, api.KindOfJSON(fields["op"]))
 	}
 	path, ok := fields["path"].(string)
 	if !ok {
-		return Patch{}, fmt.Errorf("path has to be a JSON pointer such as /spec/replicas, but is %s", kindOf(fields["path"]))
+		return Patch{}, fmt.Errorf("path has to be a JSON pointer such as /spec/replicas, but is %s", api.KindOfJSON(fields["path"]))
 	}
 	patch := Patch{Op: op, Path: path, Value: fields["value"]}
 	return patch, patch.validate()
@@ -162,25 +164,4 @@ func (p Patch) tokens() []string {
 		}
 	}
 	return segments
-}
-
-// kindOf names a JSON value the way a user would.
-func kindOf(value any) string {
-	switch v := value.(type) {
-	case nil:
-		return "missing"
-	case string:
-		if v == "" {
-			return "empty"
-		}
-		return "a string"
-	case bool:
-		return "a boolean"
-	case map[string]any:
-		return "an object"
-	case []any:
-		return "a list"
-	default:
-		return "a number"
-	}
 }

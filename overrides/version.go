@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+
+	"github.com/hansa-dev/hansa/federation/api"
 )
 
 // noOverrides is the version of a spec without overrides: the hash of `{"overrides":null}` and a newline.
@@ -25,7 +27,7 @@ func Version(object map[string]any) (string, error) {
 		if object["spec"] == nil {
 			return "", nil
 		}
-		return "", fmt.Errorf("hashing spec.overrides: spec has to be an object, but is %s", kindOf(object["spec"]))
+		return "", fmt.Errorf("hashing spec.overrides: spec has to be an object, but is %s", api.KindOfJSON(object["spec"]))
 	}
 	if spec["overrides"] == nil {
 		return noOverrides, nil

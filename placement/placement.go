@@ -15,11 +15,14 @@ package placement
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/hansa-dev/hansa/federation/api"
 )
 
 // Cluster is what placement needs to know of a joined cluster: the name and the labels of its KubeFedCluster.
@@ -118,7 +121,7 @@ func child(parent map[string]any, key, path string) (map[string]any, error) {
 	case map[string]any:
 		return value, nil
 	default:
-		return nil, fmt.Errorf("%s is %s: it has to be an object", path, kindOf(value))
+		return nil, fmt.Errorf("%s is %s: it has to be an object", path, api.KindOfJSON(value))
 	}
 }
 
@@ -129,17 +132,17 @@ func names(field any) ([]string, error) {
 	}
 	items, ok := field.([]any)
 	if !ok {
-		return nil, fmt.Errorf("%s is %s: it has to be a list of objects with a name, such as [{name: cluster1}]", path, kindOf(field))
+		return nil, fmt.Errorf("%s is %s: it has to be a list of objects with a name, such as [{name: cluster1}]", path, api.KindOfJSON(field))
 	}
 	result := make([]string, 0, len(items))
 	for i, item := range items {
 		entry, ok := item.(map[string]any)
 		if !ok {
-			return nil, fmt.Errorf("%s[%d] is %s: it has to be an object with a name, such as {name: cluster1}", path, i, kindOf(item))
+			return nil, fmt.Errorf("%s[%d] is %s: it has to be an object with a name, such as {name: cluster1}", path, i, api.KindOfJSON(item))
 		}
 		name, ok := entry["name"].(string)
 		if !ok || name == "" {
-			return nil, fmt.Errorf("%s[%d].name is %s: it has to be the name of a KubeFedCluster", path, i, kindOf(entry["name"]))
+			return nil, fmt.Errorf("%s[%d].name is %s: it has to be the name of a KubeFedCluster", path, i, api.KindOfJSON(entry["name"]))
 		}
 		result = append(result, name)
 	}
@@ -153,9 +156,9 @@ func selector(field any) (labels.Selector, error) {
 	}
 	content, ok := field.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("%s is %s: it has to be an object with matchLabels or matchExpressions", path, kindOf(field))
+		return nil, fmt.Errorf("%s is %s: it has to be an object with matchLabels or matchExpressions", path, api.KindOfJSON(field))
 	}
-	for _, key := range sortedKeys(content) {
+	for _, key := range slices.Sorted(maps.Keys(content)) {
 		// An unknown key must not read as the empty selector, which selects every cluster.
 		if key != "matchLabels" && key != "matchExpressions" {
 			return nil, fmt.Errorf("%s.%s is not a field: matchLabels and matchExpressions are allowed", path, key)
@@ -170,34 +173,4 @@ func selector(field any) (labels.Selector, error) {
 		return nil, fmt.Errorf("%s does not parse (operators are In, NotIn, Exists and DoesNotExist; keys and values are those of Kubernetes labels): %w", path, err)
 	}
 	return result, nil
-}
-
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// kindOf names a JSON value the way a user would.
-func kindOf(value any) string {
-	switch v := value.(type) {
-	case nil:
-		return "missing"
-	case string:
-		if v == "" {
-			return "empty"
-		}
-		return "a string"
-	case bool:
-		return "a boolean"
-	case map[string]any:
-		return "an object"
-	case []any:
-		return "a list"
-	default:
-		return "a number"
-	}
 }
