@@ -14,12 +14,12 @@ import (
 
 // series are the numbers of each run that the rows of configMaps are made of.
 type series struct {
-	bare, hub, statuses    result.Runs // seconds until all are created
-	bareGone, gone, inHub  result.Runs // seconds until all are gone: reference, everywhere, from the members only
-	cpu                    result.Runs // milliseconds of the hub per member object
-	bareP50, bareP99       result.Runs // milliseconds of one update
-	p50, p99, answered     result.Runs
-	writes                 map[string]result.Runs // writes of the hub per object, by verb or by verb and resource
+	bare, hub, statuses   result.Runs // seconds until all are created
+	bareGone, gone, inHub result.Runs // seconds until all are gone: reference, everywhere, from the members only
+	cpu                   result.Runs // milliseconds of the hub per member object
+	bareP50, bareP99      result.Runs // milliseconds of one update
+	p50, p99, answered    result.Runs
+	writes                map[string]result.Runs // writes of the hub per object, by verb or by verb and resource
 }
 
 // configMaps measures everything that is measured with 500 ConfigMaps in two members.
@@ -104,7 +104,7 @@ func (r *run) createAll(ctx context.Context, w *work, all *series) error {
 		if err != nil {
 			return err
 		}
-		err = r.profiled(ctx, w.stage, "create", func() error {
+		err = r.profiled(ctx, w.stage, "create", len(all.hub), func() error {
 			hub, err = w.create(ctx)
 			return err
 		})
@@ -167,7 +167,7 @@ func (r *run) deleteAll(ctx context.Context, w *work, all *series) error {
 	}
 	return w.counted(ctx, all, writer.Delete, w.count, func() error {
 		var hub phase
-		err := r.profiled(ctx, w.stage, "delete", func() (err error) {
+		err := r.profiled(ctx, w.stage, "delete", len(all.gone), func() (err error) {
 			hub, err = w.delete(ctx)
 			return err
 		})

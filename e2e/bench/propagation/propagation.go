@@ -156,15 +156,18 @@ func (r *run) bulk(id string, k kind, members, count int) func(context.Context, 
 	}
 }
 
-// profiled collects profiles of the hub while do runs, if they are asked for.
-func (r *run) profiled(ctx context.Context, s *stage, name string, do func() error) error {
+// profiled collects a processor profile of the hub while do runs, or in every second run an execution trace, if they are
+// asked for.
+func (r *run) profiled(ctx context.Context, s *stage, name string, number int, do func() error) error {
 	if r.Profiles == "" {
 		return do()
 	}
-	done := make(chan error, 2)
-	seconds := fmt.Sprintf("seconds=%d", max(2, int(3*r.Scale)))
-	for query, file := range map[string]string{"profile?" + seconds: name + ".cpu", "trace?" + seconds: name + ".trace"} {
-		go func() { done <- s.Profile(ctx, query, filepath.Join(r.Profiles, file)) }()
+	query, file := "profile", ".cpu"
+	if number%2 == 1 {
+		query, file = "trace", ".trace"
 	}
-	return errors.Join(do(), <-done, <-done)
+	query = fmt.Sprintf("%s?seconds=%d", query, max(2, int(5*r.Scale)))
+	done := make(chan error, 1)
+	go func() { done <- s.Profile(ctx, query, filepath.Join(r.Profiles, name+file)) }()
+	return errors.Join(do(), <-done)
 }
