@@ -4,7 +4,8 @@
 //
 //	hub lane        reads a federated object, computes what is wanted (placement, overrides, mode), adds the finalizer
 //	member lanes    one Dispatcher per cluster: compares what is wanted with what its watch shows (plan.Make) and acts
-//	status lane     once all clusters have answered: PropagatedVersion and status, one patch each, or the finalizer goes
+//	status lane     once all clusters have answered: PropagatedVersion and status, one patch each, or the finalizer goes;
+//	                it yields while the other lanes have work
 //
 // Nothing in a lane waits for another cluster. A change in a member enters its member lane directly, so drift is
 // repaired without a look at the hub. What the lanes share is one record per object, guarded by the Reconciler.

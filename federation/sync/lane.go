@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -21,7 +22,15 @@ type lane struct {
 	queue  workqueue.TypedRateLimitingInterface[types.NamespacedName]
 	limit  int
 	handle func(context.Context, types.NamespacedName) verdict
+	yields func() bool // while it returns true, yielding goroutines have to do; nil never yields
+	inHand atomic.Int64
 }
+
+// yielding is how many goroutines work on while a lane yields to others, and yieldCheck how often it asks again.
+const (
+	yielding   = 2
+	yieldCheck = 5 * time.Millisecond
+)
 
 // verdict says what becomes of an item after it was handled.
 type verdict struct {
@@ -33,6 +42,20 @@ func newLane(name string, limit int, handle func(context.Context, types.Namespac
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](retryFirst, retryMax)
 	queue := workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: name})
 	return &lane{queue: queue, limit: limit, handle: handle}
+}
+
+// busy reports whether there is work, waiting or in hand.
+func (l *lane) busy() bool { return l.inHand.Load() > 0 || l.queue.Len() > 0 }
+
+// giveWay waits while the lane yields and enough of it is under way.
+func (l *lane) giveWay(ctx context.Context) {
+	for l.yields != nil && l.inHand.Load() >= yielding && l.yields() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(yieldCheck):
+		}
+	}
 }
 
 func (l *lane) add(key types.NamespacedName) { l.queue.Add(key) }
@@ -48,8 +71,11 @@ func (l *lane) run(ctx context.Context) {
 			break
 		}
 		places <- struct{}{}
+		l.giveWay(ctx)
+		l.inHand.Add(1)
 		go func() {
 			defer func() { <-places }()
+			defer l.inHand.Add(-1)
 			defer l.queue.Done(key)
 			v := l.handle(ctx, key)
 			switch {

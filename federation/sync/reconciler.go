@@ -67,6 +67,7 @@ func NewReconciler(host *Host, tc *corev1b1.FederatedTypeConfig, moved func()) *
 	}
 	r.hub = newLane("sync/"+tc.Name, max(hubWorkers, host.Settings.Workers), r.reconcile)
 	r.done = newLane("status/"+tc.Name, max(statusWorkers, host.Settings.Workers), r.publish)
+	r.done.yields = r.spreading
 	scope := ""
 	if host.Settings.Limited {
 		scope = host.Namespace
@@ -128,6 +129,22 @@ func (r *Reconciler) awaitHost(ctx context.Context) bool {
 		}
 	}
 	return ctx.Err() == nil
+}
+
+// spreading reports whether objects are still on their way to ready members. Statuses yield to them: they compete for
+// the host's API server, and later ones tell more.
+func (r *Reconciler) spreading() bool {
+	if r.hub.busy() {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.dispatchers {
+		if member, _ := d.current(); member.Ready() && d.lane.busy() {
+			return true
+		}
+	}
+	return false
 }
 
 // followMembers starts and stops dispatchers as members come, go, and change.
