@@ -43,7 +43,8 @@ func (r *run) configMaps(ctx context.Context, s *stage) error {
 }
 
 func (r *run) rowsOf(s *stage, all *series) {
-	r.add(s, "prop-configmaps-2", result.Of(all.hub, all.bare, "s"))
+	r.add(s, "prop-configmaps-2", result.Of(all.hub, all.bare, "s").
+		With("accepted_s", all.accepted.Median()).With("finalizers_s", all.finalizers.Median()))
 	r.add(s, "prop-status", result.Of(all.statuses, all.hub, "s"))
 	if len(all.p50) > 0 && r.wants("prop-update") {
 		f := result.Of(all.p50, all.bareP50, "ms").With("p99_ms", all.p99.Median()).
@@ -51,7 +52,7 @@ func (r *run) rowsOf(s *stage, all *series) {
 		f.Note = "from sending the update to the watch event of the last member; from_answer counts from the API's answer"
 		r.add(s, "prop-update", f)
 	}
-	r.add(s, "prop-delete", result.Of(all.gone, all.bareGone, "s").With("members_s", all.inHub.Median()))
+	r.add(s, "prop-delete", result.Of(all.gone, all.bareGone, "s").With("members_s", all.members.Median()))
 	writes := result.Of(all.writes[writer.Create], nil, "per create")
 	for _, name := range slices.Sorted(maps.Keys(all.writes)) {
 		writes.With(strings.Replace(name, writer.Patch, "update", 1), all.writes[name].Median())
@@ -124,6 +125,8 @@ func (r *run) createAll(ctx context.Context, w *work, all *series) error {
 	all.bare = append(all.bare, bare.members)
 	all.hub = append(all.hub, hub.members)
 	all.statuses = append(all.statuses, hub.federated)
+	all.accepted = append(all.accepted, hub.accepted)
+	all.finalizers = append(all.finalizers, hub.finalizers)
 	return nil
 }
 
@@ -173,7 +176,7 @@ func (r *run) deleteAll(ctx context.Context, w *work, all *series) error {
 		})
 		all.bareGone = append(all.bareGone, bare.members)
 		all.gone = append(all.gone, max(hub.members, hub.federated))
-		all.inHub = append(all.inHub, hub.members)
+		all.members = append(all.members, hub.members)
 		return err
 	})
 }

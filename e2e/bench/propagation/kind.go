@@ -105,6 +105,8 @@ func ours(object *unstructured.Unstructured) bool {
 	return strings.HasPrefix(object.GetName(), strings.TrimRight(writer.Name(0), "0"))
 }
 
+func finalized(e rig.Event) bool { return ours(e.Object) && len(e.Object.GetFinalizers()) > 0 }
+
 // holds matches an object of that name that has come to hold a value.
 func holds(name, value string) func(rig.Event) bool {
 	return func(e rig.Event) bool {

@@ -143,8 +143,9 @@ func (s *stage) newWork(ctx context.Context, k kind, members []string, count int
 }
 
 // phase tells in seconds, from the first request on, when the last object in a member and when the last federated
-// object were as they should be.
-type phase struct{ members, federated float64 }
+// object were as they should be. Before that come, of what goes through the hub, the last answer to the writer and the
+// last finalizer.
+type phase struct{ members, federated, accepted, finalizers float64 }
 
 func (w *work) createBare(ctx context.Context) (phase, error) {
 	return w.reference(ctx, writer.Create, added)
@@ -184,6 +185,8 @@ func (w *work) reference(ctx context.Context, verb string, arrived func(rig.Even
 func (w *work) through(ctx context.Context, verb string, arrived, finished func(rig.Event) bool) (p phase, err error) {
 	inMembers := w.hubSeen.Expect(w.count*len(w.members), arrived)
 	inHub := w.fedSeen.Expect(w.count, finished)
+	held := w.fedSeen.Expect(w.count, finalized)
+	defer held.Close()
 	reply, err := w.front.Do(writer.Command{
 		Verb: verb, Count: w.count, Parallel: parallel, Targets: w.frontTargets(w.kind.federate(w.members)),
 	})
@@ -202,6 +205,8 @@ func (w *work) through(ctx context.Context, verb string, arrived, finished func(
 		return p, fmt.Errorf("%s of federated objects: %w", verb, err)
 	}
 	p.federated = since(reply.Sent, last)
+	p.accepted = time.Duration(reply.Answered - reply.Sent).Seconds()
+	p.finalizers = since(reply.Sent, held.Last())
 	return p, nil
 }
 

@@ -171,6 +171,13 @@ func (t *Tally) Wait(ctx context.Context, limit time.Duration) (time.Time, error
 	return t.last, nil
 }
 
+// Last returns when the latest event that counted came.
+func (t *Tally) Last() time.Time {
+	t.feed.mu.Lock()
+	defer t.feed.mu.Unlock()
+	return t.last
+}
+
 // Close gives up a tally that nobody will wait for.
 func (t *Tally) Close() {
 	t.feed.mu.Lock()

@@ -188,7 +188,7 @@ func UsedTime(stat string) time.Duration {
 	var ticks int64
 	for i, field := range strings.Fields(line) {
 		const idle, ioWait, steal = 4, 5, 8 // after the name: user nice system idle iowait irq softirq steal guest
-		if i == 0 || i == idle || i == ioWait || i > steal {
+		if i == 0 || i == idle || i == ioWait || i >= steal {
 			continue
 		}
 		n, err := strconv.ParseInt(field, 10, 64)
