@@ -14,12 +14,13 @@ import (
 
 // series are the numbers of each run that the rows of configMaps are made of.
 type series struct {
-	bare, hub, statuses   result.Runs // seconds until all are created
-	bareGone, gone, inHub result.Runs // seconds until all are gone: reference, everywhere, from the members only
-	cpu                   result.Runs // milliseconds of the hub per member object
-	bareP50, bareP99      result.Runs // milliseconds of one update
-	p50, p99, answered    result.Runs
-	writes                map[string]result.Runs // writes of the hub per object, by verb or by verb and resource
+	bare, hub, statuses     result.Runs            // seconds until all are created
+	accepted, finalizers    result.Runs            // seconds until all are created in the hub, and have a finalizer
+	bareGone, gone, members result.Runs            // seconds until all are gone: reference, everywhere, from the members only
+	cpu                     result.Runs            // milliseconds of the hub per member object
+	bareP50, bareP99        result.Runs            // milliseconds of one update
+	p50, p99, answered      result.Runs            // likewise
+	writes                  map[string]result.Runs // writes of the hub per object, by verb or by verb and resource
 }
 
 // configMaps measures everything that is measured with 500 ConfigMaps in two members.
