@@ -1,6 +1,7 @@
 package propagation
 
 import (
+	"maps"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -65,9 +66,7 @@ func federated(resource string) schema.GroupVersionResource {
 // plain is an object of the kind for a member.
 func (k kind) plain() map[string]any {
 	object := map[string]any{"apiVersion": k.target.GroupVersion().String(), "kind": k.name}
-	for key, value := range k.content {
-		object[key] = value
-	}
+	maps.Copy(object, k.content)
 	return object
 }
 

@@ -127,33 +127,36 @@ func (r *run) bulk(id string, k kind, members, count int) func(context.Context, 
 		}
 		var bare, hub, statuses result.Runs
 		for i := range r.Runs {
-			for _, do := range []struct {
-				create, remove func(context.Context) (phase, error)
-				into           *result.Runs
-			}{{w.createBare, w.deleteBare, &bare}, {w.create, w.delete, &hub}} {
-				if err := s.Quiet(ctx); err != nil {
-					return err
-				}
-				created, err := do.create(ctx)
-				if err != nil {
-					return err
-				}
-				*do.into = append(*do.into, created.members)
-				if created.federated > 0 {
-					statuses = append(statuses, created.federated)
-				}
-				if err := s.Quiet(ctx); err != nil { // what follows from an object, such as Pods, is made before it goes
-					return err
-				}
-				if _, err := do.remove(ctx); err != nil {
-					return err
-				}
+			reference, err := w.cycle(ctx, w.createBare, w.deleteBare)
+			if err != nil {
+				return err
 			}
+			created, err := w.cycle(ctx, w.create, w.delete)
+			if err != nil {
+				return err
+			}
+			bare, hub, statuses = append(bare, reference.members), append(hub, created.members), append(statuses, created.federated)
 			s.Say("%s run %d: bare %.2f s, hub %.2f s", id, i+1, bare[i], hub[i])
 		}
 		r.add(s, id, result.Of(hub, bare, "s").With("statuses_s", statuses.Median()))
 		return nil
 	}
+}
+
+// cycle creates all objects of the work, which it measures, and removes them again.
+func (w *work) cycle(ctx context.Context, create, remove func(context.Context) (phase, error)) (phase, error) {
+	if err := w.Quiet(ctx); err != nil {
+		return phase{}, err
+	}
+	created, err := create(ctx)
+	if err != nil {
+		return phase{}, err
+	}
+	if err := w.Quiet(ctx); err != nil { // what follows from an object, such as Pods, is made before it goes
+		return phase{}, err
+	}
+	_, err = remove(ctx)
+	return created, err
 }
 
 // profiled collects a processor profile of the hub while do runs, or in every second run an execution trace, if they are

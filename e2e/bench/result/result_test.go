@@ -45,17 +45,20 @@ func TestOf(t *testing.T) {
 	}{
 		"WithReference": {
 			"value and reference are medians, and the ratio is of them",
-			result.Runs{3, 1, 2.00004}, result.Runs{1, 0.5, 4},
+			result.Runs{3, 1, 2.00004},
+			result.Runs{1, 0.5, 4},
 			&result.Figures{Value: 2, Unit: "s", Min: 1, Max: 3, Reference: new(1.0), Ratio: new(2.0), Runs: 3},
 		},
 		"Alone": {
 			"without a reference there is no ratio",
-			result.Runs{0.0123456}, nil,
+			result.Runs{0.0123456},
+			nil,
 			&result.Figures{Value: 0.01235, Unit: "s", Min: 0.01235, Max: 0.01235, Runs: 1},
 		},
 		"NoReferenceTime": {
 			"nothing is divided by zero",
-			result.Runs{1}, result.Runs{0},
+			result.Runs{1},
+			result.Runs{0},
 			&result.Figures{Value: 1, Unit: "s", Min: 1, Max: 1, Reference: new(0.0), Runs: 1},
 		},
 	} {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -78,7 +79,7 @@ func Serve(ctx context.Context, kubeconfig string, contexts []string, in io.Read
 	for {
 		var command Command
 		err := commands.Decode(&command)
-		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -147,15 +148,10 @@ func (t Target) write(ctx context.Context, client dynamic.Interface, verb, name 
 	switch verb {
 	case Create:
 		// Only the top and the metadata differ between objects; nobody changes what lies below.
-		object := map[string]any{}
-		for key, value := range t.Body {
-			object[key] = value
-		}
+		object := maps.Clone(t.Body)
 		metadata := map[string]any{"name": name, "namespace": t.Namespace}
 		if given, ok := t.Body["metadata"].(map[string]any); ok {
-			for key, value := range given {
-				metadata[key] = value
-			}
+			maps.Copy(metadata, given)
 		}
 		object["metadata"] = metadata
 		_, err = objects.Create(ctx, &unstructured.Unstructured{Object: object}, metav1.CreateOptions{})
