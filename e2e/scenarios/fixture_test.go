@@ -31,6 +31,7 @@ const (
 	defaultHub   = "hub"        // the hub program of every script that does not start another
 	hubUser      = "hansa-hub"  // who the hub program is in the host cluster
 	readyTimeout = 60 * time.Second
+	graceTimeout = 10 * time.Second // for a member that was started again and is about to be found ready
 	poll         = 100 * time.Millisecond
 )
 
@@ -196,18 +197,24 @@ func (f *fixture) run(ctx context.Context, program string, args ...string) error
 	return nil
 }
 
-// join joins the members that are not joined, and waits until the hub finds all of them ready.
+// join joins the members that are not joined or do not work, and waits until the hub finds all of them ready.
 func (f *fixture) join(ctx context.Context) error {
 	for _, member := range members {
-		if f.run(ctx, "kubectl", "get", "kubefedcluster", member, "-n", api.DefaultNamespace) == nil {
+		if f.awaitReady(ctx, member, graceTimeout) == nil {
 			continue
 		}
-		if err := f.run(ctx, "hansa", "join", member, "--cluster-context="+member, "--host-cluster-context="+lab.Hub, "--error-on-existing=false"); err != nil {
+		if err := f.run(ctx, "hansa", "join", member, "--host-cluster-context="+lab.Hub, "--error-on-existing=false"); err != nil {
+			return err
+		}
+		if err := f.awaitReady(ctx, member, readyTimeout); err != nil {
 			return err
 		}
 	}
-	return f.run(ctx, "kubectl", "wait", "kubefedcluster", "--for=condition=Ready", "-n", api.DefaultNamespace,
-		"--timeout="+readyTimeout.String(), "--all")
+	return nil
+}
+
+func (f *fixture) awaitReady(ctx context.Context, member string, timeout time.Duration) error {
+	return f.run(ctx, "kubectl", "wait", "kubefedcluster/"+member, "--for=condition=Ready", "-n", api.DefaultNamespace, "--timeout="+timeout.String())
 }
 
 // mend makes up for what a serial script has left: members that are down, paused or not joined, hubs of its own.
@@ -231,6 +238,10 @@ func (f *fixture) mend(ctx context.Context) error {
 		if err := f.startHub(ctx, defaultHub); err != nil {
 			return err
 		}
+	}
+	strangers := "metadata.name!=" + strings.Join(members, ",metadata.name!=")
+	if err := f.run(ctx, "kubectl", "delete", "kubefedcluster", "-n", api.DefaultNamespace, "--field-selector="+strangers); err != nil {
+		return err
 	}
 	return f.join(ctx)
 }
