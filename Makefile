@@ -24,7 +24,7 @@ UNIT := go list ./... | grep -v '^$(MODULE)/e2e'
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: programs bin/kubectl ## Put hansa, kubefedctl, hansa-lab and kubectl into bin/
@@ -75,6 +75,11 @@ lint: ## Run the linters
 .PHONY: verify
 verify: ## Check that generated files, go.mod and formatting are up to date; changes nothing
 	.ci/verify
+
+# The module of the Kubernetes binary is apart from ./...; vetting it would analyse all of Kubernetes.
+.PHONY: verify-kubernetes
+verify-kubernetes: ## Check that the module of the Kubernetes binary is tidy
+	cd e2e/kubernetes && GOFLAGS= go mod tidy -diff
 
 .PHONY: bench
 bench: build ## Run the benchmarks, or one part: make bench BENCH=propagation
