@@ -45,6 +45,7 @@ func (r *Reconciler) SetupWithManager(mgr mcmanager.Manager) error {
 	host := []mcbuilder.EngageOptions{mcbuilder.WithEngageWithLocalCluster(true), mcbuilder.WithEngageWithProviderClusters(false)}
 	changed := source.TypedFunc[mcreconcile.Request](func(_ context.Context, queue workqueue.TypedRateLimitingInterface[mcreconcile.Request]) error {
 		r.Registry.onChange(func(name string) { queue.Add(r.request(name)) })
+		queue.Add(r.request(everyMember))
 		return nil
 	})
 	err := mcbuilder.ControllerManagedBy(mgr).
@@ -80,15 +81,44 @@ func (r *Reconciler) ownersOf(ctx context.Context, secret client.Object) []recon
 	return owners
 }
 
+// everyMember is the request to register all members, made once at the start. No cluster has an empty name.
+const everyMember = ""
+
+// ensureAll registers every member there is, so that the registry is complete.
+func (r *Reconciler) ensureAll(ctx context.Context) error {
+	var list corev1b1.KubeFedClusterList
+	if err := r.Client.List(ctx, &list, client.InNamespace(r.Namespace)); err != nil {
+		return fmt.Errorf("listing member clusters: %w", err)
+	}
+	for i := range list.Items {
+		kfc := &list.Items[i]
+		if !kfc.DeletionTimestamp.IsZero() {
+			continue
+		}
+		secret, err := r.secretOf(ctx, kfc)
+		if err != nil {
+			return err
+		}
+		if err := r.Registry.ensure(ctx, kfc, secret); err != nil {
+			return err
+		}
+	}
+	r.Registry.complete()
+	return nil
+}
+
 // Reconcile brings one member up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request mcreconcile.Request) (reconcile.Result, error) {
+	if request.Name == everyMember {
+		return reconcile.Result{}, r.ensureAll(ctx)
+	}
 	var kfc corev1b1.KubeFedCluster
 	if err := r.Client.Get(ctx, request.NamespacedName, &kfc); err != nil {
 		if !apierrors.IsNotFound(err) {
 			return reconcile.Result{}, fmt.Errorf("reading KubeFedCluster %q: %w", request.Name, err)
 		}
 		r.Registry.remove(request.Name)
-		tokenExpiry.DeleteLabelValues(request.Name)
+		forgetMember(request.Name)
 		return reconcile.Result{}, nil
 	}
 	if !kfc.DeletionTimestamp.IsZero() {

@@ -10,8 +10,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -49,7 +49,8 @@ func (m *Member) Client() dynamic.Interface {
 	return m.link.client
 }
 
-// Serves reports whether the member's API server serves a resource.
+// Serves reports whether the member's API server serves a resource. That it does not is only said on the ground of a
+// document of the API server that lists what it serves: a 404 may come from a proxy on the way.
 func (m *Member) Serves(ctx context.Context, resource schema.GroupVersionResource) (bool, error) {
 	if m.link == nil {
 		return false, fmt.Errorf("cluster %q: %w", m.Name, ErrMalformed)
@@ -58,17 +59,30 @@ func (m *Member) Serves(ctx context.Context, resource schema.GroupVersionResourc
 	if err != nil {
 		return false, fmt.Errorf("cluster %q: preparing discovery: %w", m.Name, err)
 	}
-	path := "/apis/" + resource.GroupVersion().String()
-	if resource.Group == "" {
-		path = "/api/" + resource.Version
+	read := func(path string, into runtime.Object) error {
+		if err := client.RESTClient().Get().AbsPath(path).Do(ctx).Into(into); err != nil {
+			return fmt.Errorf("cluster %q: asking what it serves: %w", m.Name, err)
+		}
+		return nil
+	}
+	path := "/api/" + resource.Version
+	if resource.Group != "" {
+		path = "/apis/" + resource.GroupVersion().String()
+		var groups metav1.APIGroupList
+		if err := read("/apis", &groups); err != nil {
+			return false, err
+		}
+		if !slices.ContainsFunc(groups.Groups, func(g metav1.APIGroup) bool {
+			return slices.ContainsFunc(g.Versions, func(v metav1.GroupVersionForDiscovery) bool {
+				return v.GroupVersion == resource.GroupVersion().String()
+			})
+		}) {
+			return false, nil
+		}
 	}
 	var list metav1.APIResourceList
-	err = client.RESTClient().Get().AbsPath(path).Do(ctx).Into(&list)
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("cluster %q: asking what it serves of %s: %w", m.Name, resource.GroupVersion(), err)
+	if err := read(path, &list); err != nil {
+		return false, err
 	}
 	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == resource.Resource }), nil
 }

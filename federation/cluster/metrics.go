@@ -52,6 +52,12 @@ func countMembers(members []*Member) {
 	}
 }
 
+// forgetMember drops the metrics of a member that is not registered any more.
+func forgetMember(cluster string) {
+	tokenExpiry.DeleteLabelValues(cluster)
+	probeDurationByCluster.DeleteLabelValues(cluster)
+}
+
 func observeProbe(cluster string, took time.Duration) {
 	probeDuration.Observe(took.Seconds())
 	probeDurationByCluster.WithLabelValues(cluster).Set(took.Seconds())

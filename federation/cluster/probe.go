@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -111,12 +113,16 @@ func (r *Registry) read(ctx context.Context, name string, connection *link) {
 	if err != nil {
 		return
 	}
-	version, err := discoverer.ServerVersion()
+	answer, err := discoverer.RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
+	var serving version.Info
+	if err == nil {
+		err = json.Unmarshal(answer, &serving)
+	}
 	if err != nil {
 		r.log.V(1).Info("Reading the version of a member failed", "cluster", name, "error", err.Error())
 		return
 	}
-	topology.Version = version.GitVersion
+	topology.Version = serving.GitVersion
 	nodes, err := metadata.NewForConfigAndClient(connection.config, connection.http)
 	if err != nil {
 		return

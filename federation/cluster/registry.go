@@ -23,6 +23,7 @@ type Registry struct {
 	log     logr.Logger
 	pace    atomic.Pointer[Pace]
 	started chan struct{}
+	known   chan struct{}   // closed once every registered member is in the list
 	run     context.Context //nolint:containedctx // the life of the probes, which outlive the call that starts them
 	aware   multicluster.Aware
 	notify  atomic.Pointer[func(name string)] // told when conditions or topology of a member changed
@@ -57,6 +58,7 @@ func NewRegistry(log logr.Logger) *Registry {
 	r := &Registry{
 		log:     log,
 		started: make(chan struct{}),
+		known:   make(chan struct{}),
 		entries: map[string]*entry{},
 		changed: make(chan struct{}),
 	}
@@ -85,6 +87,21 @@ func (r *Registry) Current() ([]*Member, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.current, r.changed
+}
+
+// Complete is closed once the list of members has held every registered cluster. Until then a cluster that is missing
+// from it may exist, and nothing may be concluded from its absence.
+func (r *Registry) Complete() <-chan struct{} { return r.known }
+
+// complete says that every registered member has been ensured. Only the first call counts.
+func (r *Registry) complete() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.known:
+	default:
+		close(r.known)
+	}
 }
 
 // Get returns the multicluster-runtime cluster of a member, ErrClusterNotFound for an unknown or malformed one.

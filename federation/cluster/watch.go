@@ -38,6 +38,10 @@ const (
 const (
 	watchBackoffFirst = 200 * time.Millisecond
 	watchBackoffMax   = 5 * time.Second
+	// redialMax bounds the pauses within one attempt, which Restart cannot cut short.
+	redialMax = time.Second
+	// servesTimeout bounds the question whether a cluster serves a kind.
+	servesTimeout = 10 * time.Second
 )
 
 // Watch mirrors the objects of one kind in one cluster. It is safe for concurrent use. Objects it returns are shared:
@@ -49,10 +53,11 @@ type Watch struct {
 	changed  func(types.NamespacedName)
 	moved    func()
 	serves   func(context.Context) (bool, error)
+	reborn   func()
 	restart  chan struct{}
 
 	mu      sync.RWMutex
-	items   map[types.NamespacedName]*unstructured.Unstructured
+	items   objects
 	listed  bool
 	listing uint64 // version of the last list
 	seen    uint64 // version of the newest event: all that happened until then is in items
@@ -69,11 +74,14 @@ type WatchOptions struct {
 	Selector string
 	// Changed is called, outside of any lock, after an object came, changed or went. It must not block.
 	Changed func(types.NamespacedName)
-	// Serves asks whether the cluster serves the kind at all; nil means that it does. An API server that refuses a list
-	// does not say whether there is anything to list.
+	// Serves asks whether the cluster serves the kind at all; nil means that a list answered with 404 says so. An API
+	// server that refuses a list does not say whether there is anything to list, and a 404 may come from a proxy.
 	Serves func(context.Context) (bool, error)
 	// Moved is called after State changed. It must not block.
 	Moved func()
+	// Reborn is called when resource versions went back, because the cluster was restored or rebuilt: whatever was
+	// noted of them is void. It must not block.
+	Reborn func()
 }
 
 // NewWatch returns a Watch that Run starts.
@@ -84,8 +92,9 @@ func NewWatch(client dynamic.Interface, o WatchOptions) *Watch {
 		changed:  o.Changed,
 		moved:    o.Moved,
 		serves:   o.Serves,
+		reborn:   o.Reborn,
 		restart:  make(chan struct{}, 1),
-		items:    map[types.NamespacedName]*unstructured.Unstructured{},
+		items:    objects{},
 		state:    WatchWaiting,
 	}
 	w.client = client.Resource(o.Resource)
@@ -163,18 +172,29 @@ func (w *Watch) Synced() bool {
 func (w *Watch) Get(key types.NamespacedName) *unstructured.Unstructured {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return w.items[key]
+	return w.items.get(key)
+}
+
+// Look returns an object (nil when there is none), whether the watch has listed, and how far it has come, all as of one
+// moment: only if listed is true does the absence of an object mean anything.
+func (w *Watch) Look(key types.NamespacedName) (obj *unstructured.Unstructured, listed bool, state WatchState, message string) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.items.get(key), w.listed, w.state, w.message
+}
+
+// KeysIn returns the names of a namespace's objects, in no particular order.
+func (w *Watch) KeysIn(namespace string) []types.NamespacedName {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.items.keysIn(namespace)
 }
 
 // Keys returns the names of all objects, in no particular order.
 func (w *Watch) Keys() []types.NamespacedName {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	keys := make([]types.NamespacedName, 0, len(w.items))
-	for key := range w.items {
-		keys = append(keys, key)
-	}
-	return keys
+	return w.items.keys()
 }
 
 // Observe takes in the answer to a write of our own, so that what follows does not act on an older copy while the
@@ -185,11 +205,11 @@ func (w *Watch) Observe(obj *unstructured.Unstructured) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := nameOf(obj)
-	have := w.items[key]
+	have := w.items.get(key)
 	if have == nil && versionNumber(obj.GetResourceVersion()) <= w.seen || have != nil && !newer(obj, have) {
 		return
 	}
-	w.items[key] = obj
+	w.items.put(key, obj)
 }
 
 func (w *Watch) reflector() *cache.Reflector {
@@ -199,6 +219,11 @@ func (w *Watch) reflector() *cache.Reflector {
 	}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			if options.ResourceVersion == "0" && w.hasListed() {
+				// Any version will do for a first list. A later one must not be older than what is held, which an API
+				// server's cache may be.
+				options.ResourceVersion, options.ResourceVersionMatch = "", ""
+			}
 			return w.client.List(ctx, selecting(options))
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
@@ -208,7 +233,7 @@ func (w *Watch) reflector() *cache.Reflector {
 	return cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, reflected{w}, cache.ReflectorOptions{
 		Name:            "hansa/" + w.resource.Resource,
 		TypeDescription: w.resource.String(),
-		Backoff:         &wait.Backoff{Duration: watchBackoffFirst, Factor: 2, Jitter: 0.2, Steps: 30, Cap: watchBackoffMax},
+		Backoff:         &wait.Backoff{Duration: watchBackoffFirst, Factor: 2, Jitter: 0.2, Steps: 30, Cap: redialMax},
 	})
 }
 
@@ -220,15 +245,27 @@ func (w *Watch) fail(ctx context.Context, err error) {
 		return
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		state = WatchForbidden
-		if w.serves != nil {
-			if served, unknown := w.serves(ctx); unknown == nil && !served {
-				state = WatchNotInstalled
-			}
+		if w.serves != nil && w.lacksKind(ctx) {
+			state = WatchNotInstalled
 		}
-	case isNotServed(err):
+	case isNotServed(err) && (w.serves == nil || w.lacksKind(ctx)):
 		state = WatchNotInstalled
 	}
 	w.move(state, err.Error())
+}
+
+// lacksKind reports whether the cluster says for certain that it does not serve the kind.
+func (w *Watch) lacksKind(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, servesTimeout)
+	defer cancel()
+	served, err := w.serves(ctx)
+	return err == nil && !served
+}
+
+func (w *Watch) hasListed() bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.listing > 0
 }
 
 // isNotServed recognises the answer of an API server that has no such resource: a 404 about no particular object.
@@ -250,7 +287,7 @@ func (w *Watch) move(state WatchState, message string) {
 	if state == WatchNotInstalled {
 		// The kind is gone from the cluster, and its objects with it.
 		w.listed = false
-		clear(w.items)
+		w.items = objects{}
 	}
 	w.mu.Unlock()
 	if !same && w.moved != nil {
@@ -276,12 +313,12 @@ func (r reflected) set(obj any) error {
 	key := nameOf(u)
 	r.mu.Lock()
 	r.seen = max(r.seen, versionNumber(u.GetResourceVersion()))
-	have := r.items[key]
+	have := r.items.get(key)
 	if have != nil && !newer(u, have) {
 		r.mu.Unlock()
 		return nil // the echo of a write that Observe has taken in
 	}
-	r.items[key] = u
+	r.items.put(key, u)
 	r.mu.Unlock()
 	if r.changed != nil {
 		r.changed(key)
@@ -297,9 +334,9 @@ func (r reflected) Delete(obj any) error {
 	key := nameOf(u)
 	r.mu.Lock()
 	r.seen = max(r.seen, versionNumber(u.GetResourceVersion()))
-	// A newer object of the same name may have been written since: the event is about its predecessor.
-	if have := r.items[key]; have != nil && have.GetUID() == u.GetUID() {
-		delete(r.items, key)
+	// What has been written since, to it or to a successor of the same name, is not what went.
+	if have := r.items.get(key); have != nil && have.GetUID() == u.GetUID() && !newer(have, u) {
+		r.items.drop(key)
 	}
 	r.mu.Unlock()
 	if r.changed != nil {
@@ -309,41 +346,25 @@ func (r reflected) Delete(obj any) error {
 }
 
 func (r reflected) Replace(list []any, version string) error {
-	items := make(map[types.NamespacedName]*unstructured.Unstructured, len(list))
+	items := objects{}
 	for _, obj := range list {
 		u, err := asUnstructured(obj)
 		if err != nil {
 			return err
 		}
 		strip(u)
-		items[nameOf(u)] = u
+		items.put(nameOf(u), u)
 	}
-	var touched []types.NamespacedName
 	r.mu.Lock()
-	// Versions that went back tell of a cluster restored or rebuilt: what is held is of another life.
-	reborn := versionNumber(version) < r.listing
+	reborn := versionNumber(version) < r.seen
 	r.listing = versionNumber(version)
 	r.seen = r.listing
-	for key, have := range r.items {
-		listed := items[key]
-		switch {
-		case reborn:
-			touched = append(touched, key)
-		case listed == nil && versionNumber(have.GetResourceVersion()) > r.listing:
-			items[key] = have // written after the list was taken
-		case listed == nil:
-			touched = append(touched, key)
-		case newer(have, listed):
-			items[key] = have
-		}
-	}
-	for key, now := range items {
-		if have := r.items[key]; have == nil || have.GetResourceVersion() != now.GetResourceVersion() {
-			touched = append(touched, key)
-		}
-	}
+	touched := r.merge(items, reborn)
 	r.items = items
 	r.mu.Unlock()
+	if reborn && r.reborn != nil {
+		r.reborn()
+	}
 	r.move(WatchRunning, "")
 	if r.changed != nil {
 		for _, key := range touched {
@@ -351,6 +372,30 @@ func (r reflected) Replace(list []any, version string) error {
 		}
 	}
 	return nil
+}
+
+// merge carries into a new list what was written after it was taken, and returns the names that the list says something
+// new of. After a rebirth nothing is carried: what is held is of another life. The caller holds the lock.
+func (r reflected) merge(list objects, reborn bool) (touched []types.NamespacedName) {
+	for _, key := range r.items.keys() {
+		have, listed := r.items.get(key), list.get(key)
+		switch {
+		case reborn:
+			touched = append(touched, key)
+		case listed == nil && versionNumber(have.GetResourceVersion()) > r.listing:
+			list.put(key, have)
+		case listed == nil:
+			touched = append(touched, key)
+		case newer(have, listed):
+			list.put(key, have)
+		}
+	}
+	for _, key := range list.keys() {
+		if have := r.items.get(key); have == nil || have.GetResourceVersion() != list.get(key).GetResourceVersion() {
+			touched = append(touched, key)
+		}
+	}
+	return touched
 }
 
 func asUnstructured(obj any) (*unstructured.Unstructured, error) {

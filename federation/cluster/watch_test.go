@@ -22,10 +22,11 @@ var configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmap
 
 // story drives the store of a watch as a reflector does and notes whom the watch tells.
 type story struct {
-	t     *testing.T
-	watch *cluster.Watch
-	told  []string
-	moves int
+	t      *testing.T
+	watch  *cluster.Watch
+	told   []string
+	moves  int
+	births int
 }
 
 func begin(t *testing.T) *story {
@@ -39,6 +40,7 @@ func begin(t *testing.T) *story {
 		Resource: configMaps,
 		Changed:  func(key types.NamespacedName) { s.told = append(s.told, key.Name) },
 		Moved:    func() { s.moves++ },
+		Reborn:   func() { s.births++ },
 	})
 	return s
 }
@@ -144,6 +146,15 @@ func TestWatchOfARebuiltCluster(t *testing.T) {
 	s.holds("listed", []string{"a", "b"}, "a=900", "b=950")
 	s.list(20, object("a", "9", 15))
 	s.holds("versions that went back mean another life: nothing of the old one stays", []string{"a", "a", "b"}, "a=15")
+	if s.births != 1 {
+		t.Errorf("a rebirth is told of once: got %d", s.births)
+	}
+	s.event(s.watch.Store().Update(object("a", "9", 5000)))
+	s.holds("life goes on", []string{"a"}, "a=5000")
+	s.list(3000, object("a", "9", 2500))
+	s.holds("a restore to after the last list is noticed too", []string{"a", "a"}, "a=2500")
+	s.event(s.watch.Store().Update(object("a", "9", 3100)))
+	s.holds("and events of the new life count", []string{"a"}, "a=3100")
 }
 
 func TestWatchFailures(t *testing.T) {
