@@ -44,6 +44,9 @@ const (
 	// member) whose bound token it holds, so that the hub can renew it. A Secret without it is never renewed: KubeFed's
 	// join leaves such Secrets, and their tokens do not end.
 	TokenServiceAccountAnnotation = "hansa.dev/service-account" //nolint:gosec // the name of an annotation, not a credential
+	// ClusterUIDAnnotation on a KubeFedCluster is the UID of the namespace kube-system in the cluster that was joined.
+	// Nothing is deleted from a cluster with another one. KubeFed's registrations have none.
+	ClusterUIDAnnotation = "hansa.dev/cluster-uid"
 	// TokenExpiryAnnotation on that Secret is the end of the token's validity in RFC 3339.
 	TokenExpiryAnnotation = "hansa.dev/token-expiry" //nolint:gosec // the name of an annotation, not a credential
 )

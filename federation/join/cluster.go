@@ -9,10 +9,13 @@ import (
 	"net/url"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
@@ -37,15 +40,25 @@ type Cluster struct {
 	client client.Client
 }
 
-// open prepares the clients. It makes no request: a dead cluster is found out by reach.
-func (c *Cluster) open() error {
+// NewScheme returns a scheme of the kinds that the commands of a person read and write in a host and in members.
+func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, rbacv1.AddToScheme, authorizationv1.AddToScheme, corev1b1.AddToScheme,
+		admissionregistrationv1.AddToScheme, apiextv1.AddToScheme, authorizationv1.AddToScheme, corev1.AddToScheme,
+		rbacv1.AddToScheme, corev1b1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
-			return fmt.Errorf("building the scheme: %w", err)
+			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
+	}
+	return scheme, nil
+}
+
+// open prepares the clients. It makes no request: a dead cluster is found out by reach.
+func (c *Cluster) open() error {
+	scheme, err := NewScheme()
+	if err != nil {
+		return err
 	}
 	config := rest.CopyConfig(c.Config)
 	config.QPS = -1
@@ -62,7 +75,7 @@ func (c *Cluster) reach(ctx context.Context) (*version.Info, error) {
 	info, err := serverVersion(ctx, c.Config)
 	if err != nil {
 		return nil, fmt.Errorf("%s (context %q, endpoint %s) cannot be reached: %w\n%s",
-			c.Name, c.Context, c.Config.Host, err, advice(err))
+			c.Name, c.Context, c.Config.Host, err, Advice(err))
 	}
 	return info, nil
 }
@@ -84,8 +97,37 @@ func serverVersion(ctx context.Context, config *rest.Config) (*version.Info, err
 	return parseVersion(body)
 }
 
-// advice is the next step after a cluster did not answer.
-func advice(err error) string {
+// Resources asks an API server which kinds it serves. Unlike discovery itself it returns when the context ends, or the
+// timeout of the configuration.
+func Resources(ctx context.Context, config *rest.Config, ask func(discovery.DiscoveryInterface) ([]*metav1.APIResourceList, error)) ([]*metav1.APIResourceList, error) {
+	asking, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	if config.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, config.Timeout)
+		defer cancel()
+	}
+	type answer struct {
+		lists []*metav1.APIResourceList
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		lists, err := ask(asking)
+		answers <- answer{lists, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.lists, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Advice is the next step after a cluster did not answer, or refused, with the credentials of a kubeconfig context.
+func Advice(err error) string {
 	var (
 		unknownCA x509.UnknownAuthorityError
 		wrongHost x509.HostnameError

@@ -37,7 +37,8 @@ func (j *Joiner) isHost(ctx context.Context, name string) (bool, error) {
 }
 
 // deleteNamespace deletes the hub's namespace in the member, unless somebody else keeps something in it.
-func (j *Joiner) deleteNamespace(ctx context.Context, name string) error {
+func (j *Joiner) deleteNamespace(ctx context.Context, hub account) error {
+	name := hub.Namespace
 	live := &corev1.Namespace{}
 	err := j.member.client.Get(ctx, client.ObjectKey{Name: name}, live)
 	if apierrors.IsNotFound(err) {
@@ -46,7 +47,7 @@ func (j *Joiner) deleteNamespace(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("reading namespace %s in %s: %w", name, j.member.Name, err)
 	}
-	others, err := j.contents(ctx, name)
+	others, err := j.contents(ctx, hub)
 	if err != nil {
 		return fmt.Errorf("looking for what else is in namespace %s of %s, which is therefore kept: %w", name, j.member.Name, err)
 	}
@@ -57,13 +58,12 @@ func (j *Joiner) deleteNamespace(ctx context.Context, name string) error {
 	return j.delete(ctx, j.member, live)
 }
 
-// contents lists what a namespace holds besides what Kubernetes puts into each one; the first of each kind is enough.
-func (j *Joiner) contents(ctx context.Context, namespace string) ([]string, error) {
-	asking, err := discovery.NewDiscoveryClientForConfig(j.member.Config)
-	if err != nil {
-		return nil, fmt.Errorf("making a client: %w", err)
-	}
-	lists, err := asking.ServerPreferredNamespacedResources()
+// contents lists what the hub's namespace holds besides what Kubernetes puts into each one and what the hub itself has
+// there; the first of each kind is enough.
+func (j *Joiner) contents(ctx context.Context, hub account) ([]string, error) {
+	lists, err := Resources(ctx, j.member.Config, func(d discovery.DiscoveryInterface) ([]*metav1.APIResourceList, error) {
+		return d.ServerPreferredNamespacedResources()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the kinds of %s: %w", j.member.Name, err)
 	}
@@ -77,7 +77,7 @@ func (j *Joiner) contents(ctx context.Context, namespace string) ([]string, erro
 			if !slices.Contains(resource.Verbs, "list") || resource.Name == "events" || version.Group == "metrics.k8s.io" {
 				continue
 			}
-			other, err := j.firstOther(ctx, version.WithKind(resource.Kind), namespace)
+			other, err := j.firstOther(ctx, version.WithKind(resource.Kind), hub)
 			if err != nil {
 				return nil, err
 			}
@@ -90,15 +90,15 @@ func (j *Joiner) contents(ctx context.Context, namespace string) ([]string, erro
 	return found, nil
 }
 
-// firstOther returns one object of a kind in a namespace that Kubernetes did not put there by itself.
-func (j *Joiner) firstOther(ctx context.Context, kind schema.GroupVersionKind, namespace string) (string, error) {
+// firstOther returns one object of a kind in the hub's namespace that neither Kubernetes nor Join put there.
+func (j *Joiner) firstOther(ctx context.Context, kind schema.GroupVersionKind, hub account) (string, error) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-	if err := j.member.client.List(ctx, list, client.InNamespace(namespace), client.Limit(20)); client.IgnoreNotFound(err) != nil {
+	if err := j.member.client.List(ctx, list, client.InNamespace(hub.Namespace), client.Limit(20)); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("listing %s: %w", kind.Kind, err)
 	}
 	for _, item := range list.Items {
-		own := (kind.Kind == "ConfigMap" && item.Name == "kube-root-ca.crt") || (kind.Kind == "ServiceAccount" && item.Name == "default")
+		own := hub.owns(kind.Kind, item.Name) || (kind.Kind == "ConfigMap" && item.Name == "kube-root-ca.crt") || (kind.Kind == "ServiceAccount" && item.Name == "default")
 		if own || item.DeletionTimestamp != nil || item.Annotations[corev1.ServiceAccountNameKey] != "" {
 			continue
 		}
@@ -147,13 +147,13 @@ func (j *Joiner) deleteManaged(ctx context.Context, kind schema.GroupVersionKind
 	for _, item := range list.Items {
 		item.SetGroupVersionKind(kind)
 		uid := item.UID
-		err := j.member.client.Delete(ctx, &item, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+		err := j.member.client.Delete(ctx, &item, j.deletion(client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))...)
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
 			problems = append(problems, fmt.Errorf("deleting %s in %s: %w", describe(j.member.client, &item), j.member.Name, err))
 		default:
-			j.report("%s deleted from %s", describe(j.member.client, &item), j.member.Name)
+			j.did("deleted from", describe(j.member.client, &item), j.member)
 		}
 	}
 	return errors.Join(problems...)
@@ -180,7 +180,7 @@ func (j *Joiner) awaitNamespaceGone(ctx context.Context, name string) error {
 		return fmt.Errorf("namespace %s in %s is still being deleted after %s. See what holds it up: kubectl --context=%s get namespace %s -o yaml; then repeat the join",
 			name, j.member.Name, namespaceTimeout, j.member.Context, name)
 	case err != nil:
-		return fmt.Errorf("reading namespace %s in %s: %w\n%s", name, j.member.Name, err, advice(err))
+		return fmt.Errorf("reading namespace %s in %s: %w\n%s", name, j.member.Name, err, Advice(err))
 	}
 	return nil
 }

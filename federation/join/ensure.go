@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -21,6 +22,7 @@ type policy int
 const (
 	overwrite policy = iota // make it as wanted
 	keep                    // leave it as it is
+	keepTypes               // leave it as it is: the rights of types are the member's admin's to choose
 )
 
 // ensure makes an object exist in a cluster, and reports what it did. Objects that are as wanted are not written.
@@ -42,6 +44,9 @@ func (j *Joiner) ensure(ctx context.Context, in *Cluster, wanted client.Object, 
 	case existing == keep:
 		j.report("%s in %s is not as Hansa makes it; kept (--error-on-existing=false rewrites it)", what, in.Name)
 		return nil
+	case existing == keepTypes:
+		j.report("%s in %s is not as Hansa makes it; kept (--default-types rewrites it)", what, in.Name)
+		return nil
 	}
 	return j.rewrite(ctx, in, wanted, live)
 }
@@ -49,6 +54,10 @@ func (j *Joiner) ensure(ctx context.Context, in *Cluster, wanted client.Object, 
 // create creates an object; one that somebody else created meanwhile is an error, since its content is unknown.
 func (j *Joiner) create(ctx context.Context, in *Cluster, wanted client.Object) error {
 	what := describe(in.client, wanted)
+	if j.dry {
+		j.did("created in", what, in)
+		return nil
+	}
 	created, ok := wanted.DeepCopyObject().(client.Object)
 	if !ok {
 		return fmt.Errorf("%s is no API object", what)
@@ -56,13 +65,17 @@ func (j *Joiner) create(ctx context.Context, in *Cluster, wanted client.Object) 
 	if err := in.client.Create(ctx, created); err != nil {
 		return fmt.Errorf("creating %s in %s: %w", what, in.Name, err)
 	}
-	j.report("%s created in %s", what, in.Name)
+	j.did("created in", what, in)
 	return nil
 }
 
 // rewrite makes a live object as wanted. A binding's roleRef cannot change, so a binding to another role is replaced.
 func (j *Joiner) rewrite(ctx context.Context, in *Cluster, wanted, live client.Object) error {
 	what := describe(in.client, wanted)
+	if j.dry {
+		j.did("updated in", what, in)
+		return nil
+	}
 	if roleRefDiffers(wanted, live) {
 		uid := live.GetUID()
 		if err := in.client.Delete(ctx, live, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
@@ -74,7 +87,7 @@ func (j *Joiner) rewrite(ctx context.Context, in *Cluster, wanted, live client.O
 	if err := in.client.Update(ctx, live); err != nil {
 		return fmt.Errorf("updating %s in %s: %w", what, in.Name, err)
 	}
-	j.report("%s updated in %s", what, in.Name)
+	j.did("updated in", what, in)
 	return nil
 }
 
@@ -99,6 +112,12 @@ func differs(wanted, live client.Object) bool {
 	case *rbacv1.RoleBinding:
 		have, ok := live.(*rbacv1.RoleBinding)
 		return !ok || want.RoleRef != have.RoleRef || !equality.Semantic.DeepEqual(want.Subjects, have.Subjects)
+	case *admissionregistrationv1.ValidatingAdmissionPolicy:
+		have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicy)
+		return !ok || !equality.Semantic.DeepEqual(want.Spec, have.Spec)
+	case *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
+		have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding)
+		return !ok || !equality.Semantic.DeepEqual(want.Spec, have.Spec)
 	}
 	return false
 }
@@ -138,6 +157,14 @@ func copyContent(wanted, live client.Object) {
 	case *rbacv1.RoleBinding:
 		if have, ok := live.(*rbacv1.RoleBinding); ok {
 			have.Subjects = want.Subjects
+		}
+	case *admissionregistrationv1.ValidatingAdmissionPolicy:
+		if have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicy); ok {
+			have.Spec = want.Spec
+		}
+	case *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
+		if have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding); ok {
+			have.Spec = want.Spec
 		}
 	case *corev1.ServiceAccount:
 		if have, ok := live.(*corev1.ServiceAccount); ok {

@@ -9,12 +9,22 @@ var (
 	PersonalGrants  = personalGrants
 	Differs         = differs
 	CopyContent     = copyContent
-	Advice          = advice
 	ProxyOf         = proxyOf
 	AccountOf       = accountOf
 	CheckSecretName = checkSecretName
 	Loopback        = loopback
+	Gathered        = gathered
+	Guard           = guard
+	MayForget       = mayForget
+	EndlessToken    = endlessToken
+	SharedSecret    = sharedSecret
 )
 
 // Account is the hub's identity in a member.
 type Account = account
+
+// Evidence is what a cluster tells about itself.
+type Evidence = evidence
+
+// Proves holds the evidence against what a hub knows of a member.
+var Proves = evidence.proves

@@ -30,6 +30,7 @@ import (
 type Joiner struct {
 	host, member *Cluster
 	progress     func(string)
+	dry          bool // report what would be done, and write nothing
 }
 
 // New returns a Joiner for a host and a member cluster; the same cluster may be both. The member may be nil for an
@@ -54,6 +55,28 @@ func (j *Joiner) report(format string, args ...any) {
 	j.progress(fmt.Sprintf(format, args...))
 }
 
+// did reports a write: what happened (created in, deleted from) to what, where.
+func (j *Joiner) did(happened, what string, in *Cluster) {
+	if j.dry {
+		j.report("%s would be %s %s (dry run)", what, happened, in.Name)
+		return
+	}
+	j.report("%s %s %s", what, happened, in.Name)
+}
+
+// deletion returns the options of a delete request, which a dry run leaves to the server to check.
+func (j *Joiner) deletion(options ...client.DeleteOption) []client.DeleteOption {
+	if j.dry {
+		options = append(options, client.DryRunAll)
+	}
+	return options
+}
+
+// rehearsal returns a Joiner that writes nothing.
+func (j *Joiner) rehearsal() *Joiner {
+	return &Joiner{host: j.host, member: j.member, progress: j.progress, dry: true}
+}
+
 // Options of Join.
 type Options struct {
 	// Name of the KubeFedCluster to make.
@@ -67,8 +90,11 @@ type Options struct {
 	// ClusterAdmin grants the hub everything in the member, as KubeFed's join does. Otherwise it gets Types and what
 	// it needs itself. A hub of scope Namespaced gets what KubeFed grants it, either way.
 	ClusterAdmin bool
-	// Types that the hub may propagate to the member when it gets no more than it needs.
+	// Types that the hub may propagate to the member when it gets no more than it needs. None: no role is made for them,
+	// and what the member's admin labels for aggregation is all.
 	Types []schema.GroupResource
+	// RestoreTypes makes the role of Types as Hansa makes it even where the member's admin has narrowed or deleted it.
+	RestoreTypes bool
 	// ErrorOnExisting makes it an error that the cluster is registered already, or that its ServiceAccount or Secret
 	// exists and is not this hub's. Otherwise what exists is rewritten.
 	ErrorOnExisting bool
@@ -89,6 +115,9 @@ type Result struct {
 // ErrExists marks a join of a cluster that is registered already, or that would take over what another hub owns.
 var ErrExists = errors.New("already exists")
 
+// ErrNotPrepared marks a host cluster without the federation API, or without a hub's configuration in the namespace.
+var ErrNotPrepared = errors.New("is not prepared for a hub")
+
 // Join registers the member. It may be repeated after an error: what an earlier attempt of the same hub left is used
 // again. The KubeFedCluster is written last, after the new token was tried against the member.
 func (j *Joiner) Join(ctx context.Context, o Options) (*Result, error) {
@@ -103,14 +132,13 @@ func (j *Joiner) Join(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	hub := account{Namespace: o.Namespace, Name: ServiceAccountName(o.Name, o.HostName)}
-	registration, err := j.registration(o)
+	registration, err := j.registration(o, found)
 	if err != nil {
 		return nil, err
 	}
 	result := &Result{Cluster: registration, ServerVersion: found.version.GitVersion}
 	if o.DryRun {
-		j.dryRun(o, hub, found)
-		return result, nil
+		return result, j.rehearsal().rehearse(ctx, o, hub, found)
 	}
 	if err := j.prepareMember(ctx, o, hub, found); err != nil {
 		return nil, err
@@ -120,21 +148,25 @@ func (j *Joiner) Join(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	result.TokenExpiry = expiry
-	secret, err := j.storeToken(ctx, o, hub, found, token, expiry)
-	if err != nil {
-		return nil, err
-	}
-	registration.Spec.SecretRef.Name = secret.Name
+	secret := tokenSecret(o, hub, token, expiry)
 	if err := j.tryCredentials(ctx, o, found.scope, registration, secret); err != nil {
 		return nil, err
 	}
-	return result, j.register(ctx, registration, found)
+	if secret, err = j.storeToken(ctx, o, found, secret); err != nil {
+		return nil, err
+	}
+	registration.Spec.SecretRef.Name = secret.Name
+	if err := j.register(ctx, registration, found); err != nil {
+		return nil, err
+	}
+	return result, j.retire(ctx, o, hub, found, secret.Name)
 }
 
 // findings of the preflight checks.
 type findings struct {
 	scope   apiextv1.ResourceScope
 	hubUID  types.UID                // of the hub's namespace
+	uid     types.UID                // of the member's namespace kube-system
 	cluster *corev1b1.KubeFedCluster // nil: not registered
 	version *version.Info            // of the member
 }
@@ -149,21 +181,17 @@ func (j *Joiner) preflight(ctx context.Context, o Options) (*findings, error) {
 	err := j.host.client.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: api.DefaultConfigName}, config)
 	switch {
 	case apimeta.IsNoMatchError(err):
-		return nil, fmt.Errorf("the host cluster (context %q) has no federation API. Prepare it first: hansa init --host-cluster-context=%s --kubefed-namespace=%s",
-			j.host.Context, j.host.Context, o.Namespace)
+		return nil, fmt.Errorf("the host cluster (context %q) %w: it has no federation API", j.host.Context, ErrNotPrepared)
 	case apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("no KubeFedConfig %q in namespace %q of the host cluster (context %q). Is a hub of that namespace running there? "+
-			"Otherwise: hansa init --host-cluster-context=%s --kubefed-namespace=%s",
-			api.DefaultConfigName, o.Namespace, j.host.Context, j.host.Context, o.Namespace)
+		return nil, fmt.Errorf("the host cluster (context %q) %w: no KubeFedConfig %q in namespace %q. Is the hub one of another namespace (--kubefed-namespace)?",
+			j.host.Context, ErrNotPrepared, api.DefaultConfigName, o.Namespace)
 	case err != nil:
 		return nil, fmt.Errorf("reading KubeFedConfig %s/%s in %s: %w", o.Namespace, api.DefaultConfigName, j.host.Name, err)
 	}
 	found.scope = config.Spec.Scope
-	namespace := &corev1.Namespace{}
-	if err := j.host.client.Get(ctx, client.ObjectKey{Name: o.Namespace}, namespace); err != nil {
-		return nil, fmt.Errorf("reading namespace %s in %s: %w", o.Namespace, j.host.Name, err)
+	if found.hubUID, err = j.host.uidOf(ctx, o.Namespace); err != nil {
+		return nil, err
 	}
-	found.hubUID = namespace.UID
 	cluster := &corev1b1.KubeFedCluster{}
 	err = j.host.client.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: o.Name}, cluster)
 	switch {
@@ -179,7 +207,22 @@ func (j *Joiner) preflight(ctx context.Context, o Options) (*findings, error) {
 	if found.version, err = j.member.reach(ctx); err != nil {
 		return nil, err
 	}
+	if found.uid, err = j.member.uidOf(ctx, metav1.NamespaceSystem); err != nil {
+		return nil, err
+	}
+	j.warnMoved(found)
 	return found, j.checkOwner(ctx, o, found)
+}
+
+// warnMoved tells when a registration is about to be given to another cluster.
+func (j *Joiner) warnMoved(found *findings) {
+	if found.cluster == nil {
+		return
+	}
+	if known := found.cluster.Annotations[api.ClusterUIDAnnotation]; known != "" && known != string(found.uid) {
+		j.report("warning: %s was another cluster until now (UID %s of its namespace kube-system; now %s). What is left in that one has to be removed there",
+			found.cluster.Name, known, found.uid)
+	}
 }
 
 // checkOwner refuses to take over a ServiceAccount that another hub (or KubeFed) uses, unless that is asked for.
@@ -191,7 +234,7 @@ func (j *Joiner) checkOwner(ctx context.Context, o Options, found *findings) err
 	case apierrors.IsNotFound(err):
 		return nil
 	case err != nil:
-		return fmt.Errorf("reading serviceaccount/%s/%s in %s: %w\n%s", hub.Namespace, hub.Name, j.member.Name, err, advice(err))
+		return fmt.Errorf("reading serviceaccount/%s/%s in %s: %w\n%s", hub.Namespace, hub.Name, j.member.Name, err, Advice(err))
 	case !o.ErrorOnExisting || live.Annotations[HubAnnotation] == string(found.hubUID):
 		return nil // what an interrupted join left, or a takeover that was asked for
 	}
@@ -200,7 +243,7 @@ func (j *Joiner) checkOwner(ctx context.Context, o Options, found *findings) err
 }
 
 // registration returns the KubeFedCluster to make, but for the name of its Secret.
-func (j *Joiner) registration(o Options) (*corev1b1.KubeFedCluster, error) {
+func (j *Joiner) registration(o Options, found *findings) (*corev1b1.KubeFedCluster, error) {
 	config := rest.CopyConfig(j.member.Config)
 	if err := rest.LoadTLSFiles(config); err != nil {
 		return nil, fmt.Errorf("%s: reading the certificates of context %q: %w", o.Name, j.member.Context, err)
@@ -214,7 +257,10 @@ func (j *Joiner) registration(o Options) (*corev1b1.KubeFedCluster, error) {
 		return nil, fmt.Errorf("%s: %w", o.Name, err)
 	}
 	cluster := &corev1b1.KubeFedCluster{
-		ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: o.Namespace, Name: o.Name,
+			Annotations: map[string]string{api.ClusterUIDAnnotation: string(found.uid)},
+		},
 		Spec: corev1b1.KubeFedClusterSpec{
 			APIEndpoint: config.Host,
 			CABundle:    config.CAData,
@@ -246,72 +292,79 @@ func loopback(endpoint string) bool {
 	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
 }
 
-// grants returns what the hub gets in the member, and for how it is described.
-func grants(o Options, hub account, scope apiextv1.ResourceScope) ([]client.Object, string) {
+// grants returns what binds the hub to its rights in the member.
+func grants(o Options, hub account, scope apiextv1.ResourceScope) []client.Object {
 	switch {
 	case scope == apiextv1.NamespaceScoped:
-		return namespacedGrant(hub), "everything in namespace " + hub.Namespace
+		return namespacedGrant(hub)
 	case o.ClusterAdmin:
-		return adminGrant(hub), "everything (cluster admin)"
+		return adminGrant(hub)
 	}
-	return memberGrant(hub), fmt.Sprintf("the default types (ClusterRole %s)", api.MemberRole)
+	return memberGrant(hub)
 }
 
-func (j *Joiner) dryRun(o Options, hub account, found *findings) {
-	_, granted := grants(o, hub, found.scope)
-	j.report("serviceaccount/%s/%s would be created in %s and granted: %s (dry run)", hub.Namespace, hub.Name, o.Name, granted)
-	j.report("kubefedcluster/%s/%s would be created in %s (dry run)", o.Namespace, o.Name, j.host.Name)
-}
-
-// prepareMember creates the hub's namespace, ServiceAccount and rights in the member.
-func (j *Joiner) prepareMember(ctx context.Context, o Options, hub account, found *findings) error {
-	if err := j.awaitNamespaceGone(ctx, hub.Namespace); err != nil {
+// rehearse reports what a join would write.
+func (j *Joiner) rehearse(ctx context.Context, o Options, hub account, found *findings) error {
+	if err := j.prepareMember(ctx, o, hub, found); err != nil {
 		return err
+	}
+	secret := "secret/" + o.Namespace + "/" + o.SecretName
+	happened := "created in"
+	live, err := j.existingSecret(ctx, o, found)
+	switch {
+	case err != nil:
+		return err
+	case live != nil:
+		secret, happened = describe(j.host.client, live), "updated in"
+	case o.SecretName == "":
+		secret += o.Name + "-…"
+	}
+	j.did(happened, secret, j.host)
+	happened = "created in"
+	if found.cluster != nil {
+		happened = "updated in"
+	}
+	j.did(happened, "kubefedcluster/"+o.Namespace+"/"+o.Name, j.host)
+	used := o.SecretName
+	if live != nil {
+		used = live.Name
+	}
+	return j.retire(ctx, o, hub, found, used)
+}
+
+// prepareMember creates the hub's namespace, ServiceAccount and rights in the member. It takes nothing away: a hub that
+// uses the member goes on with what it has until the new credentials are registered.
+func (j *Joiner) prepareMember(ctx context.Context, o Options, hub account, found *findings) error {
+	if !j.dry {
+		if err := j.awaitNamespaceGone(ctx, hub.Namespace); err != nil {
+			return err
+		}
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: hub.Namespace}}
 	if err := j.ensure(ctx, j.member, namespace, keep); err != nil {
-		return fmt.Errorf("%w\n%s", err, advice(err))
+		return fmt.Errorf("%w\n%s", err, Advice(err))
 	}
 	identity := &corev1.ServiceAccount{ObjectMeta: meta(hub.Namespace, hub.Name), AutomountServiceAccountToken: new(false)}
 	identity.Annotations = map[string]string{HubAnnotation: string(found.hubUID)}
 	if err := j.ensure(ctx, j.member, identity, overwrite); err != nil {
 		return err
 	}
-	granted, _ := grants(o, hub, found.scope)
-	if !o.ClusterAdmin && found.scope != apiextv1.NamespaceScoped {
-		existing := keep
-		if !o.ErrorOnExisting {
-			existing = overwrite
+	narrow := !o.ClusterAdmin && found.scope != apiextv1.NamespaceScoped
+	if narrow {
+		if err := j.ensureGuard(ctx, hub); err != nil {
+			return err
 		}
-		for _, role := range sharedRoles(o.Types) {
-			if err := j.ensure(ctx, j.member, role, existing); err != nil {
-				return err
-			}
-		}
-		if err := j.revoke(ctx, adminGrant(hub)); err != nil {
+		if err := j.ensureSharedRoles(ctx, o); err != nil {
 			return err
 		}
 	}
-	for _, object := range granted {
+	for _, object := range grants(o, hub, found.scope) {
 		if err := j.ensure(ctx, j.member, object, overwrite); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// revoke takes away what a join with more rights granted the same ServiceAccount before.
-func (j *Joiner) revoke(ctx context.Context, objects []client.Object) error {
-	for _, object := range objects {
-		what := describe(j.member.client, object)
-		err := j.member.client.Delete(ctx, object)
-		switch {
-		case apierrors.IsNotFound(err):
-		case err != nil:
-			return fmt.Errorf("deleting %s in %s, which grants more than is asked for: %w", what, j.member.Name, err)
-		default:
-			j.report("%s deleted in %s: it granted more than is asked for", what, j.member.Name)
-		}
+	if narrow && !j.dry {
+		return j.awaitGathered(ctx)
 	}
 	return nil
 }
@@ -326,13 +379,13 @@ func (j *Joiner) register(ctx context.Context, wanted *corev1b1.KubeFedCluster, 
 		j.report("%s created in %s", what, j.host.Name)
 		return nil
 	}
-	if equality.Semantic.DeepEqual(found.cluster.Spec, wanted.Spec) {
+	if equality.Semantic.DeepEqual(found.cluster.Spec, wanted.Spec) && contains(found.cluster.Annotations, wanted.Annotations) {
 		j.report("%s unchanged in %s", what, j.host.Name)
 		return nil
 	}
-	// A patch of the spec alone: the status is the hub's.
+	// A patch of what is ours: the status is the hub's.
 	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": found.cluster.ResourceVersion},
+		"metadata": map[string]any{"resourceVersion": found.cluster.ResourceVersion, "annotations": wanted.Annotations},
 		"spec":     specFields(wanted.Spec),
 	})
 	if err != nil {

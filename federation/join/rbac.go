@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -35,6 +34,22 @@ func (a account) subjects() []rbacv1.Subject {
 	return []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: a.Namespace, Name: a.Name}}
 }
 
+// owns tells whether an object in the hub's namespace is one of those that a join of this hub makes.
+func (a account) owns(kind, name string) bool {
+	switch kind {
+	case "ServiceAccount":
+		return name == a.Name
+	case "Role", "RoleBinding":
+		return name == adminRoleName(a.Name) || name == tokenRoleName(a.Name)
+	}
+	return false
+}
+
+// user is the name under which the member's API server knows the account.
+func (a account) user() string {
+	return "system:serviceaccount:" + a.Namespace + ":" + a.Name
+}
+
 func meta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{ManagedByLabel: ManagedBy}}
 }
@@ -42,7 +57,8 @@ func meta(namespace, name string) metav1.ObjectMeta {
 // sharedRoles returns the cluster roles that every hub of a member shares: the aggregated one, and the two whose rules
 // it gathers. An admin adds a type by adding one more ClusterRole with api.AggregateToMemberLabel.
 //
-// The default types are no small grant: who may write Secrets and ServiceAccounts can get any ServiceAccount's token.
+// The default types are no small grant: who may write Secrets can get any ServiceAccount's token, and who may write
+// Deployments can run Pods under any ServiceAccount.
 // What is left out on purpose is "escalate" and "bind": a propagated ClusterRole may only grant what the hub holds.
 func sharedRoles(types []schema.GroupResource) []*rbacv1.ClusterRole {
 	aggregated := func(name string, rules []rbacv1.PolicyRule) *rbacv1.ClusterRole {
@@ -50,27 +66,25 @@ func sharedRoles(types []schema.GroupResource) []*rbacv1.ClusterRole {
 		role.Labels[api.AggregateToMemberLabel] = "true"
 		return role
 	}
-	return []*rbacv1.ClusterRole{
-		aggregated(HubRole, hubRules()),
-		aggregated(DefaultTypesRole, typeRules(types)),
-		{
-			ObjectMeta: meta("", api.MemberRole),
-			AggregationRule: &rbacv1.AggregationRule{ClusterRoleSelectors: []metav1.LabelSelector{
-				{MatchLabels: map[string]string{api.AggregateToMemberLabel: "true"}},
-			}},
-		},
+	roles := []*rbacv1.ClusterRole{aggregated(HubRole, hubRules())}
+	if len(types) > 0 {
+		roles = append(roles, aggregated(DefaultTypesRole, typeRules(types)))
 	}
+	return append(roles, &rbacv1.ClusterRole{
+		ObjectMeta: meta("", api.MemberRole),
+		AggregationRule: &rbacv1.AggregationRule{ClusterRoleSelectors: []metav1.LabelSelector{
+			{MatchLabels: map[string]string{api.AggregateToMemberLabel: "true"}},
+		}},
+	})
 }
 
 func hubRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list"}},
 		{
-			NonResourceURLs: []string{
-				"/healthz", "/livez", "/readyz", "/version", "/version/",
-				"/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*",
-			},
-			Verbs: []string{"get"},
+			// system:discovery has these too, in most clusters; the probe and discovery cannot do without.
+			NonResourceURLs: []string{"/readyz", "/version", "/api", "/api/*", "/apis", "/apis/*"},
+			Verbs:           []string{"get"},
 		},
 	}
 }
@@ -158,10 +172,10 @@ func binding(hub account, name string) *rbacv1.RoleBinding {
 }
 
 // personalGrants returns the identities of everything that any kind of join may have granted one hub, bindings before
-// roles, so that taking it away never leaves a moment with more than before.
+// roles, and what limits it last, so that taking it away never leaves a moment with more than before.
 func personalGrants(hub account) []client.Object {
 	admin, health, token := adminRoleName(hub.Name), healthRoleName(hub.Namespace, hub.Name), tokenRoleName(hub.Name)
-	return []client.Object{
+	grants := []client.Object{
 		&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: memberBindingName(hub.Namespace, hub.Name)}},
 		&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: admin}},
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: admin}},
@@ -171,6 +185,6 @@ func personalGrants(hub account) []client.Object {
 		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: admin}},
 		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: token}},
 		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: token}},
-		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: hub.Name}},
 	}
+	return append(grants, guard(hub)...)
 }

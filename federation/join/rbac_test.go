@@ -75,6 +75,14 @@ func TestGrants(t *testing.T) {
 				"RoleBinding kube-federation-system/hansa-token:m1-hub -> hansa-token:m1-hub",
 			},
 		},
+		"Guard": {
+			reason: "What limits the hub goes with it.",
+			grant:  join.Guard(hub),
+			want: []string{
+				"ValidatingAdmissionPolicyBinding hansa-member:kube-federation-system:m1-hub",
+				"ValidatingAdmissionPolicy hansa-member:kube-federation-system:m1-hub",
+			},
+		},
 		"ClusterAdmin": {
 			reason: "KubeFed's names and rules: everything, and get on all non-resource URLs.",
 			grant:  join.AdminGrant(hub),
@@ -89,7 +97,7 @@ func TestGrants(t *testing.T) {
 			want: []string{
 				"Role kube-federation-system/kubefed-controller-manager:m1-hub: * *",
 				"RoleBinding kube-federation-system/kubefed-controller-manager:m1-hub -> kubefed-controller-manager:m1-hub",
-				"ClusterRole kubefed-controller-manager:kube-federation-system:healthcheck-m1-hub: get,list,watch nodes; get /healthz,/livez,/readyz,/version,/version/,/api,/api/*,/apis,/apis/*,/openapi,/openapi/*",
+				"ClusterRole kubefed-controller-manager:kube-federation-system:healthcheck-m1-hub: get,list nodes; get /readyz,/version,/api,/api/*,/apis,/apis/*",
 				"ClusterRoleBinding kubefed-controller-manager:kube-federation-system:healthcheck-m1-hub -> kubefed-controller-manager:kube-federation-system:healthcheck-m1-hub",
 			},
 		},

@@ -1,6 +1,7 @@
 package join
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,8 +23,6 @@ import (
 )
 
 const (
-	// tokenLifetime is what is asked for; the member's API server may give less.
-	tokenLifetime = 90 * 24 * time.Hour
 	// grantTimeout bounds the wait for the rules of the aggregated role, which a controller of the member gathers.
 	grantTimeout = 30 * time.Second
 	grantPoll    = 200 * time.Millisecond
@@ -34,7 +33,7 @@ const (
 // requestToken asks the member for a bound token of the hub's ServiceAccount.
 func (j *Joiner) requestToken(ctx context.Context, hub account) (string, time.Time, error) {
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
-		ExpirationSeconds: new(int64(tokenLifetime / time.Second)),
+		ExpirationSeconds: new(int64(cluster.TokenLifetime / time.Second)),
 	}}
 	identity := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: hub.Name}}
 	if err := j.member.client.SubResource("token").Create(ctx, identity, request); err != nil {
@@ -46,9 +45,8 @@ func (j *Joiner) requestToken(ctx context.Context, hub account) (string, time.Ti
 	return request.Status.Token, expiry, nil
 }
 
-// storeToken writes the token to a Secret in the host: the one of that name, the one that the registration refers to,
-// the one that an interrupted join left, or a new one.
-func (j *Joiner) storeToken(ctx context.Context, o Options, hub account, found *findings, token string, expiry time.Time) (*corev1.Secret, error) {
+// tokenSecret returns the Secret of the host that holds a token.
+func tokenSecret(o Options, hub account, token string, expiry time.Time) *corev1.Secret {
 	wanted := &corev1.Secret{
 		ObjectMeta: meta(o.Namespace, o.SecretName),
 		Data:       map[string][]byte{api.TokenKey: []byte(token)},
@@ -58,6 +56,12 @@ func (j *Joiner) storeToken(ctx context.Context, o Options, hub account, found *
 		api.TokenServiceAccountAnnotation: hub.Namespace + "/" + hub.Name,
 		api.TokenExpiryAnnotation:         expiry.UTC().Format(time.RFC3339),
 	}
+	return wanted
+}
+
+// storeToken writes the token to a Secret in the host: the one of that name, the one that the registration refers to,
+// the one that an interrupted join left, or a new one.
+func (j *Joiner) storeToken(ctx context.Context, o Options, found *findings, wanted *corev1.Secret) (*corev1.Secret, error) {
 	live, err := j.existingSecret(ctx, o, found)
 	if err != nil {
 		return nil, err
@@ -77,7 +81,7 @@ func (j *Joiner) storeToken(ctx context.Context, o Options, hub account, found *
 	if live.Data == nil {
 		live.Data = map[string][]byte{}
 	}
-	live.Data[api.TokenKey] = []byte(token)
+	live.Data[api.TokenKey] = wanted.Data[api.TokenKey]
 	if err := j.host.client.Update(ctx, live); err != nil {
 		return nil, fmt.Errorf("updating %s in %s: %w", describe(j.host.client, live), j.host.Name, err)
 	}
@@ -128,58 +132,51 @@ func (j *Joiner) secretsOf(ctx context.Context, namespace, name string) ([]corev
 }
 
 // tryCredentials does with the new token what the hub will do: it talks to the member through the same configuration,
-// and asks whether it may list what it has to watch. The rules of an aggregated role arrive a moment after the role.
+// and asks whether it may do what every join grants.
 func (j *Joiner) tryCredentials(ctx context.Context, o Options, scope apiextv1.ResourceScope, registration *corev1b1.KubeFedCluster, secret *corev1.Secret) error {
 	config, err := cluster.RESTConfig(registration, secret)
 	if err != nil {
 		return err
 	}
 	if _, err := serverVersion(ctx, config); err != nil {
-		return fmt.Errorf("%s does not answer with the new credentials (endpoint %s): %w\n%s", o.Name, config.Host, err, advice(err))
+		return fmt.Errorf("%s does not answer with the new credentials (endpoint %s): %w\n%s", o.Name, config.Host, err, Advice(err))
 	}
 	asking := &Cluster{Name: o.Name, Context: j.member.Context, Config: config}
 	if err := asking.open(); err != nil {
 		return err
 	}
-	question := authorizationv1.ResourceAttributes{Verb: "list", Resource: "namespaces"}
+	question := authorizationv1.ResourceAttributes{Verb: "list", Resource: "nodes"}
 	if scope == apiextv1.NamespaceScoped {
 		question = authorizationv1.ResourceAttributes{Verb: "list", Resource: "configmaps", Namespace: o.Namespace}
 	}
 	return j.awaitGrant(ctx, asking, question)
 }
 
-// awaitGrant waits until the member allows the hub what is asked.
+// awaitGrant waits until the member's authorizer, which follows its roles a moment behind, allows the hub what is asked.
 func (j *Joiner) awaitGrant(ctx context.Context, asking *Cluster, question authorizationv1.ResourceAttributes) error {
-	started, told := time.Now(), false
 	var refused string
 	err := wait.PollUntilContextTimeout(ctx, grantPoll, grantTimeout, true, func(ctx context.Context) (bool, error) {
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &question}}
 		if err := asking.client.Create(ctx, review); err != nil {
 			return false, fmt.Errorf("asking %s what the hub may do: %w", asking.Name, err)
 		}
-		if !review.Status.Allowed && !told && time.Since(started) > quiet {
-			told = true
-			j.report("waiting until %s grants the hub its rights (its controller manager gathers the rules of ClusterRole %s)", asking.Name, api.MemberRole)
-		}
-		refused = review.Status.Reason
+		refused = cmp.Or(review.Status.Reason, "no reason given")
 		return review.Status.Allowed, nil
 	})
-	if wait.Interrupted(err) {
-		return fmt.Errorf("%s does not let the hub %s %s within %s (%s). The rules of ClusterRole %s are gathered by the cluster's controller manager: check that it runs, then repeat the join",
-			asking.Name, question.Verb, question.Resource, grantTimeout, orNone(refused), api.MemberRole)
+	if timedOut(ctx, err) {
+		return fmt.Errorf("%s does not let the hub %s %s within %s (%s), though the roles that grant it are there. See what it has: kubectl --context=%s get clusterrole %s -o yaml",
+			asking.Name, question.Verb, question.Resource, grantTimeout, refused, asking.Context, HubRole)
 	}
 	if err != nil {
 		return err
 	}
-	j.report("the hub can list %s in %s with its new token", question.Resource, asking.Name)
+	j.report("the hub can use %s with its new token", asking.Name)
 	return nil
 }
 
-func orNone(reason string) string {
-	if reason == "" {
-		return "no reason given"
-	}
-	return reason
+// timedOut tells a wait that took too long from one that somebody interrupted.
+func timedOut(ctx context.Context, err error) bool {
+	return wait.Interrupted(err) && ctx.Err() == nil
 }
 
 func parseVersion(body []byte) (*version.Info, error) {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,8 +43,9 @@ type UnjoinOptions struct {
 var ErrNotJoined = errors.New("is not joined")
 
 // Unjoin removes the registration of a member: the KubeFedCluster first, so that the hub stops using it, then its
-// Secret, then in the member what Join created there. It may be repeated after an error. With Force it goes on when
-// the member does not answer, and returns what it left behind there.
+// Secret, then in the member what Join created there. It may be repeated after an error. Nothing is deleted from a
+// cluster that is not proven to be the registered one. With Force it goes on when the member does not answer or is not
+// proven, and returns what it left behind there.
 func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, err error) {
 	if err := CheckNames(o.Name, o.HostName); err != nil {
 		return nil, err
@@ -52,37 +53,56 @@ func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, er
 	if _, err := j.host.reach(ctx); err != nil {
 		return nil, err
 	}
-	registered, err := j.lookup(ctx, o)
+	found, err := j.lookup(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	unreachable := j.reachMember(ctx)
-	if unreachable != nil && !o.Force {
-		return nil, fmt.Errorf("%w\nNothing was changed. To unjoin it all the same, and leave the hub's ServiceAccount and roles in it: repeat with --force", unreachable)
-	}
-	if err := j.checkJoined(ctx, o, registered, unreachable == nil); err != nil {
+	away := j.reachMember(ctx)
+	if err := j.checkJoined(ctx, o, found, away == nil); err != nil {
 		return nil, err
+	}
+	if away == nil {
+		away = j.checkIdentity(ctx, o, found)
+	}
+	if away != nil {
+		if err := mayForget(ctx, o, away); err != nil {
+			return nil, err
+		}
 	}
 	if o.DryRun {
-		j.dryUnjoin(o, registered, unreachable == nil)
-		return nil, nil
+		j = j.rehearsal()
 	}
-	if err := j.forget(ctx, o, registered); err != nil {
+	if err := j.forget(ctx, o, found); err != nil {
 		return nil, err
 	}
-	if unreachable != nil {
-		j.report("warning: %v", unreachable)
-		return leftBehind(registered.hub), nil
+	if away != nil {
+		j.report("warning: %v", away)
+		return leftBehind(found.hub), nil
 	}
-	err = j.clean(ctx, o, registered.hub)
+	err = j.clean(ctx, o, found.hub)
 	switch {
 	case err == nil:
 		return nil, nil
-	case !o.Force:
+	case !o.Force || ctx.Err() != nil:
 		return nil, fmt.Errorf("%w\nThe cluster is no longer registered. Repeat the unjoin to finish, or remove what is left in it by hand", err)
 	}
 	j.report("warning: %v", err)
-	return leftBehind(registered.hub), nil
+	return leftBehind(found.hub), nil
+}
+
+// mayForget refuses to unjoin a member that cannot be cleaned up, for the reason given, unless that is accepted.
+func mayForget(ctx context.Context, o UnjoinOptions, reason error) error {
+	switch {
+	case ctx.Err() != nil:
+		return reason
+	case o.DeleteWorkloads:
+		return fmt.Errorf("%w\nNothing was changed. Workloads are deleted only from a cluster that proves to be the right one, --force or not", reason)
+	case o.Force:
+		return nil
+	case errors.Is(reason, ErrOtherCluster):
+		return fmt.Errorf("%w\nNothing was changed. Name the right context with --cluster-context; or repeat with --force, which forgets the cluster and leaves the hub's ServiceAccount and roles in it", reason)
+	}
+	return fmt.Errorf("%w\nNothing was changed. To unjoin it all the same, and leave the hub's ServiceAccount and roles in it: repeat with --force", reason)
 }
 
 // checkJoined is an error when nothing of a join is left, in the host or in a member that can be asked.
@@ -104,8 +124,8 @@ func (j *Joiner) checkJoined(ctx context.Context, o UnjoinOptions, found *regist
 }
 
 func notJoined(o UnjoinOptions, host *Cluster) error {
-	return fmt.Errorf("cluster %q %w: there is no KubeFedCluster of that name in namespace %s of the host cluster (context %q). See: hansa get clusters",
-		o.Name, ErrNotJoined, o.Namespace, host.Context)
+	return fmt.Errorf("cluster %q %w: there is no KubeFedCluster of that name in namespace %s of the host cluster (context %q). See: kubectl --context=%s -n %s get kubefedclusters",
+		o.Name, ErrNotJoined, o.Namespace, host.Context, host.Context, o.Namespace)
 }
 
 // registered is what a hub knows of a member.
@@ -159,18 +179,10 @@ func (j *Joiner) lookupReferred(ctx context.Context, o UnjoinOptions, found *reg
 	if err := j.host.client.List(ctx, all, client.InNamespace(o.Namespace)); err != nil {
 		return fmt.Errorf("listing KubeFedClusters in namespace %s of %s: %w", o.Namespace, j.host.Name, err)
 	}
-	shared := false
-	for _, other := range all.Items {
-		shared = shared || (other.Name != o.Name && other.Spec.SecretRef.Name == name)
-	}
-	known := false
-	for _, have := range found.secrets {
-		known = known || have == name
-	}
 	switch {
-	case shared:
+	case sharedSecret(all.Items, o.Name, name):
 		j.report("secret/%s/%s in %s is kept: another cluster uses it too", o.Namespace, name, j.host.Name)
-	case !known:
+	case !slices.Contains(found.secrets, name):
 		found.secrets = append(found.secrets, name)
 	}
 	return nil
@@ -206,18 +218,6 @@ func (j *Joiner) nothingLeft(ctx context.Context, hub account) (bool, error) {
 	return false, nil
 }
 
-func (j *Joiner) dryUnjoin(o UnjoinOptions, found *registered, reachable bool) {
-	if found.cluster != nil {
-		j.report("kubefedcluster/%s/%s would be deleted from %s (dry run)", o.Namespace, o.Name, j.host.Name)
-	}
-	for _, name := range found.secrets {
-		j.report("secret/%s/%s would be deleted from %s (dry run)", o.Namespace, name, j.host.Name)
-	}
-	if reachable {
-		j.report("serviceaccount/%s/%s and its roles would be deleted from %s (dry run)", found.hub.Namespace, found.hub.Name, o.Name)
-	}
-}
-
 // forget removes the member from the host: the KubeFedCluster, and when it is gone its credentials.
 func (j *Joiner) forget(ctx context.Context, o UnjoinOptions, found *registered) error {
 	if found.cluster != nil {
@@ -237,8 +237,12 @@ func (j *Joiner) forget(ctx context.Context, o UnjoinOptions, found *registered)
 func (j *Joiner) deleteRegistration(ctx context.Context, o UnjoinOptions, live *corev1b1.KubeFedCluster) error {
 	what := describe(j.host.client, live)
 	uid := live.UID
-	if err := j.host.client.Delete(ctx, live, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+	if err := j.host.client.Delete(ctx, live, j.deletion(client.Preconditions{UID: &uid})...); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting %s in %s: %w", what, j.host.Name, err)
+	}
+	if j.dry {
+		j.did("deleted from", what, j.host)
+		return nil
 	}
 	started, told := time.Now(), false
 	key := client.ObjectKeyFromObject(live)
@@ -255,9 +259,9 @@ func (j *Joiner) deleteRegistration(ctx context.Context, o UnjoinOptions, live *
 		return false, err
 	})
 	switch {
-	case wait.Interrupted(err) && o.Force:
+	case timedOut(ctx, err) && o.Force:
 		j.report("warning: %s is being deleted but its finalizers are not done; going on because of --force", what)
-	case wait.Interrupted(err):
+	case timedOut(ctx, err):
 		return fmt.Errorf("%s is being deleted in %s, but its finalizers are not done after %s. Check that the hub runs; repeat with --force to go on without it",
 			what, j.host.Name, goneTimeout)
 	case err != nil:
@@ -268,7 +272,8 @@ func (j *Joiner) deleteRegistration(ctx context.Context, o UnjoinOptions, live *
 	return nil
 }
 
-// clean removes from the member what Join created there, and the propagated objects when that was asked for.
+// clean removes from the member what Join created there, and the propagated objects when that was asked for. The
+// ServiceAccount is among the last: while it is there, a repeated unjoin knows that it is not done.
 func (j *Joiner) clean(ctx context.Context, o UnjoinOptions, hub account) error {
 	host, err := j.isHost(ctx, hub.Namespace)
 	if err != nil {
@@ -281,9 +286,14 @@ func (j *Joiner) clean(ctx context.Context, o UnjoinOptions, hub account) error 
 	for _, object := range personalGrants(hub) {
 		problems = append(problems, j.delete(ctx, j.member, object))
 	}
-	problems = append(problems, j.deleteSharedRoles(ctx))
+	problems = append(problems, j.deleteSharedRoles(ctx, hub))
+	if err := errors.Join(problems...); err != nil && !o.Force {
+		return err
+	}
+	identity := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: hub.Name}}
+	problems = append(problems, j.delete(ctx, j.member, identity))
 	if !host {
-		problems = append(problems, j.deleteNamespace(ctx, hub.Namespace))
+		problems = append(problems, j.deleteNamespace(ctx, hub))
 	}
 	return errors.Join(problems...)
 }
@@ -291,53 +301,25 @@ func (j *Joiner) clean(ctx context.Context, o UnjoinOptions, hub account) error 
 // delete removes one object; one that is not there is no error and no message.
 func (j *Joiner) delete(ctx context.Context, in *Cluster, object client.Object) error {
 	what := describe(in.client, object)
-	err := in.client.Delete(ctx, object)
+	err := in.client.Delete(ctx, object, j.deletion()...)
 	switch {
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err) || apimeta.IsNoMatchError(err): // a kind that the cluster does not have
 	case err != nil:
 		return fmt.Errorf("deleting %s in %s: %w", what, in.Name, err)
 	default:
-		j.report("%s deleted from %s", what, in.Name)
+		j.did("deleted from", what, in)
 	}
 	return nil
 }
 
-// deleteSharedRoles removes the cluster roles that hubs share once no hub is bound to them. Roles that an admin
-// labelled for aggregation are the admin's and stay.
-func (j *Joiner) deleteSharedRoles(ctx context.Context) error {
-	bindings := &rbacv1.ClusterRoleBindingList{}
-	if err := j.member.client.List(ctx, bindings); err != nil {
-		return fmt.Errorf("listing ClusterRoleBindings in %s: %w", j.member.Name, err)
-	}
-	for _, other := range bindings.Items {
-		if other.RoleRef.Kind == "ClusterRole" && other.RoleRef.Name == api.MemberRole {
-			j.report("clusterrole/%s kept in %s: clusterrolebinding/%s uses it", api.MemberRole, j.member.Name, other.Name)
-			return nil
-		}
-	}
-	var problems []error
-	for _, role := range sharedRoles(nil) {
-		live := &rbacv1.ClusterRole{}
-		err := j.member.client.Get(ctx, client.ObjectKeyFromObject(role), live)
-		if apierrors.IsNotFound(err) || (err == nil && live.Labels[ManagedByLabel] != ManagedBy) {
-			continue
-		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("reading clusterrole/%s in %s: %w", role.Name, j.member.Name, err))
-			continue
-		}
-		problems = append(problems, j.delete(ctx, j.member, live))
-	}
-	return errors.Join(problems...)
-}
-
-// leftBehind lists what stays in a member that does not answer.
+// leftBehind lists what stays in a member that does not answer, or is not proven to be the one.
 func leftBehind(hub account) []string {
 	left := []string{fmt.Sprintf("namespace/%s, if it is empty", hub.Namespace)}
 	left = append(left,
 		fmt.Sprintf("serviceaccount/%s/%s", hub.Namespace, hub.Name),
 		fmt.Sprintf("clusterroles %s, %s, %s", api.MemberRole, HubRole, DefaultTypesRole),
 		fmt.Sprintf("clusterrolebinding/%s, or clusterrole and clusterrolebinding/%s", memberBindingName(hub.Namespace, hub.Name), adminRoleName(hub.Name)),
+		fmt.Sprintf("validatingadmissionpolicy and validatingadmissionpolicybinding/%s", memberBindingName(hub.Namespace, hub.Name)),
 		fmt.Sprintf("role and rolebinding/%s/%s", hub.Namespace, tokenRoleName(hub.Name)),
 	)
 	return left

@@ -8,23 +8,21 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+
+	"github.com/hansa-dev/hansa/federation/join"
 )
 
 // host is the host cluster as a command uses it.
 type host struct {
+	program   string // that runs, for messages
 	context   string // kubeconfig context, for messages
 	namespace string // of the hub
 	config    *rest.Config
@@ -55,11 +53,15 @@ func (p *program) openHost() (*host, error) {
 		return nil, p.explainContext(name, err)
 	}
 	tune(config)
-	made, err := client.New(config, client.Options{Scheme: scheme()})
+	scheme, err := join.NewScheme()
+	if err != nil {
+		return nil, err
+	}
+	made, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("making a client for context %q: %w", name, err)
 	}
-	return &host{context: name, namespace: p.namespace, config: config, client: made}, nil
+	return &host{program: p.name, context: name, namespace: p.namespace, config: config, client: made}, nil
 }
 
 // inCluster tells whether the program runs in a pod, where no kubeconfig is needed.
@@ -126,14 +128,9 @@ func (p *program) contexts() map[string]*clientcmdapi.Context {
 	return raw.Contexts
 }
 
-func scheme() *runtime.Scheme {
-	made := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, rbacv1.AddToScheme, apiextv1.AddToScheme, corev1b1.AddToScheme,
-	} {
-		must(add(made))
-	}
-	return made
+// initCommand is the command that prepares a host cluster.
+func (h *host) initCommand() string {
+	return fmt.Sprintf("%s init --host-cluster-context=%s --kubefed-namespace=%s", h.program, h.context, h.namespace)
 }
 
 // kinds asks the host which kinds it serves: all versions when a version is wanted, otherwise the preferred ones.
@@ -141,19 +138,14 @@ func (h *host) kinds(ctx context.Context, version string) (kindList, error) {
 	return kindsOf(ctx, h.config, version, fmt.Sprintf("host cluster (context %q)", h.context))
 }
 
-func kindsOf(_ context.Context, config *rest.Config, version, where string) (kindList, error) {
-	asking, err := discovery.NewDiscoveryClientForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("making a client for the %s: %w", where, err)
-	}
-	ask := asking.ServerPreferredResources
-	if version != "" {
-		ask = func() ([]*metav1.APIResourceList, error) {
-			_, lists, err := asking.ServerGroupsAndResources()
-			return lists, err
+func kindsOf(ctx context.Context, config *rest.Config, version, where string) (kindList, error) {
+	lists, err := join.Resources(ctx, config, func(d discovery.DiscoveryInterface) ([]*metav1.APIResourceList, error) {
+		if version == "" {
+			return d.ServerPreferredResources()
 		}
-	}
-	lists, err := ask()
+		_, lists, err := d.ServerGroupsAndResources()
+		return lists, err
+	})
 	if err != nil && (len(lists) == 0 || !discovery.IsGroupDiscoveryFailedError(err)) {
 		return nil, unreachable(where, config, err)
 	}
@@ -162,11 +154,13 @@ func kindsOf(_ context.Context, config *rest.Config, version, where string) (kin
 
 // unreachable wraps an error of a request with the cluster it went to and the next step.
 func unreachable(where string, config *rest.Config, err error) error {
-	if apierrors.ReasonForError(err) != "" && !apierrors.IsUnauthorized(err) {
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("the %s at %s refuses the credentials: %w. %s", where, config.Host, err, join.Advice(err))
+	case apierrors.ReasonForError(err) != "":
 		return fmt.Errorf("the %s answered: %w", where, err)
 	}
-	return fmt.Errorf("the %s at %s cannot be reached: %w. Check that it runs, and that the context is the right one (kubectl config get-contexts)",
-		where, config.Host, err)
+	return fmt.Errorf("the %s at %s cannot be reached: %w. %s", where, config.Host, err, join.Advice(err))
 }
 
 // explain turns the errors of a host without the federation API into what to do about it.
@@ -175,8 +169,8 @@ func (h *host) explain(doing string, err error) error {
 	case err == nil:
 		return nil
 	case apimeta.IsNoMatchError(err):
-		return fmt.Errorf("%s: the host cluster (context %q) has no federation API. Prepare it first: hansa init --host-cluster-context=%s", doing, h.context, h.context)
-	case apierrors.ReasonForError(err) == "":
+		return fmt.Errorf("%s: the host cluster (context %q) has no federation API. Prepare it first: %s", doing, h.context, h.initCommand())
+	case apierrors.ReasonForError(err) == "" || apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: %w", doing, unreachable(fmt.Sprintf("host cluster (context %q)", h.context), h.config, err))
 	}
 	return fmt.Errorf("%s in the host cluster (context %q): %w", doing, h.context, err)

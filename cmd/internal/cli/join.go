@@ -33,6 +33,7 @@ func (p *program) bindMember(cmd *cobra.Command, f *memberFlags) {
 
 func (p *program) newJoin() *cobra.Command {
 	var member memberFlags
+	var defaults bool
 	options := join.Options{ClusterAdmin: p.name == Kubefedctl}
 	cmd := &cobra.Command{
 		Use:   "join CLUSTER",
@@ -42,9 +43,10 @@ func (p *program) newJoin() *cobra.Command {
 			ServiceAccount and what the hub may do there; in the host, a Secret with a token (bound, 90 days, renewed
 			by the hub) and a KubeFedCluster.
 
-			The hub gets no more than the default types need, through the ClusterRole hansa-member, which gathers all
-			ClusterRoles labelled hansa.dev/aggregate-to-member=true: add a type by adding such a role. With
-			--cluster-admin (as kubefedctl join does) it gets everything.
+			The hub gets no more than the ten default types need, enabled or not, through the ClusterRole hansa-member,
+			which gathers all ClusterRoles labelled hansa.dev/aggregate-to-member=true: add a type by adding such a role;
+			leave the default types out with --default-types=false. With --cluster-admin (as kubefedctl join does) it
+			gets everything. Who may write Secrets and Deployments is not far from that: see ADR 5.
 
 			An interrupted join may be repeated.`),
 		Example: p.examples(`
@@ -60,6 +62,10 @@ func (p *program) newJoin() *cobra.Command {
 		ValidArgsFunction: p.completeContextsOnce,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options.Name = args[0]
+			options.RestoreTypes = defaults && cmd.Flags().Changed("default-types")
+			if defaults {
+				options.Types = defaultTypes()
+			}
 			return p.runJoin(cmd.Context(), options, member)
 		},
 	}
@@ -67,6 +73,8 @@ func (p *program) newJoin() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&options.SecretName, "secret-name", "", "Name of the Secret in the host for the member's token (default: generated from the name of the cluster)")
 	flags.BoolVar(&options.ErrorOnExisting, "error-on-existing", true, "Fail when the cluster is joined already; if false, bring what exists up to date")
+	flags.BoolVar(&defaults, "default-types", true,
+		"Grant what the ten default types need. Left out, a role for them that was narrowed or deleted in the member stays so; given, it is made again")
 	flags.BoolVar(&options.ClusterAdmin, "cluster-admin", options.ClusterAdmin, "Grant the hub everything in the member, as KubeFed does")
 	return cmd
 }
@@ -77,7 +85,6 @@ func (p *program) runJoin(ctx context.Context, o join.Options, f memberFlags) er
 		return err
 	}
 	o.Namespace, o.HostName, o.DryRun = p.namespace, hostName(h, f), f.dryRun
-	o.Types = defaultTypes()
 	if err := join.CheckNames(o.Name, o.HostName); err != nil {
 		return err
 	}
@@ -92,6 +99,9 @@ func (p *program) runJoin(ctx context.Context, o join.Options, f memberFlags) er
 	done := p.patience("talking to %s and %s ...", h.config.Host, config.Host)
 	defer done()
 	result, err := joiner.Join(ctx, o)
+	if errors.Is(err, join.ErrNotPrepared) {
+		return fmt.Errorf("joining %s: %w\nPrepare it first: %s", o.Name, err, h.initCommand())
+	}
 	if err != nil {
 		return fmt.Errorf("joining %s: %w", o.Name, err)
 	}
@@ -145,7 +155,9 @@ func (p *program) newUnjoin() *cobra.Command {
 			then what join created in it.
 
 			What the hub spread to the cluster stays there and goes on running, unless --delete-workloads is given.
-			A cluster that does not answer is unjoined with --force only; what stays in it is listed.`),
+			Nothing is deleted from a cluster that is not the one that was joined. One that does not answer, or that the
+			context does not lead to, is unjoined with --force only; what stays in it is listed. --dry-run lists all
+			that would be deleted. An interrupted unjoin may be repeated.`),
 		Example: p.examples(`
 			# Unjoin a cluster; its workloads stay
 			{} unjoin m1 --host-cluster-context=hub
@@ -160,7 +172,7 @@ func (p *program) newUnjoin() *cobra.Command {
 		},
 	}
 	p.bindMember(cmd, &member)
-	cmd.Flags().BoolVar(&options.Force, "force", false, "Unjoin although the cluster does not answer, or something in it cannot be deleted")
+	cmd.Flags().BoolVar(&options.Force, "force", false, "Unjoin although the cluster does not answer or is another one (it is only forgotten then), or something in it cannot be deleted")
 	cmd.Flags().BoolVar(&options.DeleteWorkloads, "delete-workloads", false, "Also delete from the cluster what the hub spread to it")
 	return cmd
 }
@@ -200,16 +212,15 @@ func (p *program) runUnjoin(ctx context.Context, o join.UnjoinOptions, f memberF
 	if err != nil {
 		return fmt.Errorf("unjoining %s: %w", o.Name, err)
 	}
-	if o.DryRun {
-		return nil
-	}
 	if len(left) > 0 {
 		p.warn("left behind in %s, to be deleted by hand should it come back:", o.Name)
 		for _, what := range left {
 			fmt.Fprintf(p.streams.ErrOut, "  %s\n", what)
 		}
 	}
-	p.say("cluster %s unjoined", o.Name)
+	if !o.DryRun {
+		p.say("cluster %s unjoined", o.Name)
+	}
 	return nil
 }
 
