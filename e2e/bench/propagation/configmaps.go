@@ -17,7 +17,7 @@ type series struct {
 	bare, hub, statuses     result.Runs            // seconds until all are created
 	accepted, finalizers    result.Runs            // seconds until all are created in the hub, and have a finalizer
 	bareGone, gone, members result.Runs            // seconds until all are gone: reference, everywhere, from the members only
-	cpu                     result.Runs            // milliseconds of the hub per member object
+	cpu, hostCPU            result.Runs            // milliseconds of the hub per member object, of the host per object
 	bareP50, bareP99        result.Runs            // milliseconds of one update
 	p50, p99, answered      result.Runs            // likewise
 	writes                  map[string]result.Runs // writes of the hub per object, by verb or by verb and resource
@@ -59,7 +59,7 @@ func (r *run) rowsOf(s *stage, all *series) {
 		writes.With(strings.Replace(name, writer.Patch, "update", 1), all.writes[name].Median())
 	}
 	r.add(s, "prop-hub-writes", writes)
-	r.add(s, "prop-hub-cpu", result.Of(all.cpu, nil, "ms"))
+	r.add(s, "prop-hub-cpu", result.Of(all.cpu, nil, "ms").With("host_ms_per_federated", all.hostCPU.Median()))
 }
 
 // counted does something and counts what the hub writes to its own cluster meanwhile, per object, until all is idle.
@@ -91,6 +91,36 @@ func (w *work) counted(ctx context.Context, all *series, verb string, objects in
 	return nil
 }
 
+// costed does something and notes what it costs, until all is idle: the hub per member object, and the host cluster's
+// own processes per federated object.
+func (w *work) costed(ctx context.Context, all *series, do func() error) error {
+	hub, err := w.HubCPU()
+	if err != nil {
+		return err
+	}
+	host, err := w.HostCPU(ctx)
+	if err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	if err := w.Quiet(ctx); err != nil {
+		return err
+	}
+	hubAfter, err := w.HubCPU()
+	if err != nil {
+		return err
+	}
+	hostAfter, err := w.HostCPU(ctx)
+	if err != nil {
+		return err
+	}
+	all.cpu = append(all.cpu, (hubAfter-hub).Seconds()*1000/float64(w.count*len(w.members)))
+	all.hostCPU = append(all.hostCPU, (hostAfter-host).Seconds()*1000/float64(w.count))
+	return nil
+}
+
 // createAll creates everything, as the reference and through the hub.
 func (r *run) createAll(ctx context.Context, w *work, all *series) error {
 	if err := w.Quiet(ctx); err != nil {
@@ -101,24 +131,13 @@ func (r *run) createAll(ctx context.Context, w *work, all *series) error {
 		return err
 	}
 	var hub phase
-	err = w.counted(ctx, all, writer.Create, w.count, func() error {
-		before, err := w.HubCPU()
-		if err != nil {
-			return err
-		}
-		err = r.profiled(ctx, w.stage, "create", len(all.hub), func() error {
-			hub, err = w.create(ctx)
-			return err
+	err = w.counted(ctx, all, writer.Create, w.count, func() (err error) {
+		return w.costed(ctx, all, func() error {
+			return r.profiled(ctx, w.stage, "create", len(all.hub), func() error {
+				hub, err = w.create(ctx)
+				return err
+			})
 		})
-		if err != nil {
-			return err
-		}
-		if err := w.Quiet(ctx); err != nil {
-			return err
-		}
-		after, err := w.HubCPU()
-		all.cpu = append(all.cpu, (after-before).Seconds()*1000/float64(w.count*len(w.members)))
-		return err
 	})
 	if err != nil {
 		return err

@@ -145,6 +145,32 @@ func (r *Rig) HubCPU() (time.Duration, error) {
 	return CPUTime(string(content))
 }
 
+// HostCPU is the processor time that the host cluster's own processes, API server and etcd first of all, have used.
+func (r *Rig) HostCPU(ctx context.Context) (time.Duration, error) {
+	status, err := r.lab.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var used time.Duration
+	for _, c := range status.Clusters {
+		if c.Name != lab.Hub {
+			continue
+		}
+		for _, component := range c.Components {
+			content, err := os.ReadFile("/proc/" + strconv.Itoa(component.PID) + "/stat")
+			if err != nil {
+				return 0, fmt.Errorf("reading the processor time of the host's %s: %w", component.Name, err)
+			}
+			t, err := CPUTime(string(content))
+			if err != nil {
+				return 0, err
+			}
+			used += t
+		}
+	}
+	return used, nil
+}
+
 // CPUTime reads user and system time from the content of /proc/PID/stat.
 func CPUTime(stat string) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
