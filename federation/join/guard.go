@@ -14,7 +14,7 @@ import (
 // the cluster issue credentials: tokens of other ServiceAccounts, bootstrap tokens. RBAC cannot tell types of Secrets
 // apart. The binding comes first, as in what takes rights away.
 func guard(hub account) []client.Object {
-	name := memberBindingName(hub.Namespace, hub.Name)
+	name := guardName(hub.Namespace, hub.Name)
 	return []client.Object{
 		&admissionregistrationv1.ValidatingAdmissionPolicyBinding{
 			ObjectMeta: meta("", name),

@@ -39,6 +39,11 @@ func memberBindingName(namespace, serviceAccount string) string {
 	return "hansa-member:" + namespace + ":" + serviceAccount
 }
 
+// guardName is the name of the admission policy that limits one hub. Unlike RBAC's, it has to be a DNS name.
+func guardName(namespace, serviceAccount string) string {
+	return "hansa-member." + namespace + "." + serviceAccount
+}
+
 // tokenRoleName is the Role that lets the ServiceAccount ask for tokens of its own.
 func tokenRoleName(serviceAccount string) string {
 	return "hansa-token:" + serviceAccount

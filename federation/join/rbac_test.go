@@ -79,8 +79,8 @@ func TestGrants(t *testing.T) {
 			reason: "What limits the hub goes with it.",
 			grant:  join.Guard(hub),
 			want: []string{
-				"ValidatingAdmissionPolicyBinding hansa-member:kube-federation-system:m1-hub",
-				"ValidatingAdmissionPolicy hansa-member:kube-federation-system:m1-hub",
+				"ValidatingAdmissionPolicyBinding hansa-member.kube-federation-system.m1-hub",
+				"ValidatingAdmissionPolicy hansa-member.kube-federation-system.m1-hub",
 			},
 		},
 		"ClusterAdmin": {

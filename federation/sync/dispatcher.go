@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -41,6 +42,7 @@ type Dispatcher struct {
 	lane     *lane
 	life     context.Context //nolint:containedctx // of the watch and the lane
 	cancel   context.CancelFunc
+	running  sync.WaitGroup
 
 	mu     sync.Mutex
 	member *cluster.Member
@@ -53,7 +55,7 @@ func newDispatcher(r *Reconciler, m *cluster.Member) *Dispatcher {
 	d := &Dispatcher{r: r, name: m.Name, revision: m.Revision(), member: m}
 	d.life, d.cancel = context.WithCancel(r.run)
 	d.ctx, d.abort = context.WithCancel(d.life)
-	d.lane = newLane("dispatch/"+m.Name+"/"+r.kind.name, max(memberWorkers, r.host.Settings.Workers), d.handle)
+	d.lane = newLane("", max(memberWorkers, r.host.Settings.Workers), r.log.WithValues("cluster", m.Name), d.handle)
 	if client := m.Client(); client != nil {
 		scope := ""
 		if r.host.Settings.Limited && r.kind.target.Namespaced {
@@ -69,11 +71,27 @@ func newDispatcher(r *Reconciler, m *cluster.Member) *Dispatcher {
 				r.moved()
 				d.wake()
 			},
+			Reborn: func() { r.forgetVersions(m.Name) },
 		})
-		go d.watch.Run(d.life)
+		d.running.Go(func() { d.watch.Run(d.life) })
 	}
-	go d.lane.run(d.life)
+	d.running.Go(func() { d.lane.run(d.life) })
 	return d
+}
+
+// holds reports whether the member has a managed object of the name.
+func (d *Dispatcher) holds(key types.NamespacedName) bool {
+	return d.watch != nil && d.watch.Get(key) != nil
+}
+
+// blind reports whether the member answers and its objects have not been listed yet, so that it may hold anything.
+func (d *Dispatcher) blind() bool {
+	member, _ := d.current()
+	if d.watch == nil || !member.Ready() {
+		return false
+	}
+	state, _ := d.watch.State()
+	return state == cluster.WatchWaiting && !d.watch.Synced()
 }
 
 // state says how far the dispatcher's view of its member has come.
@@ -88,7 +106,10 @@ func (d *Dispatcher) state() (cluster.WatchState, string) {
 	return d.watch.State()
 }
 
+// stop ends the dispatcher; wait returns when nothing of it runs any more.
 func (d *Dispatcher) stop() { d.cancel() }
+
+func (d *Dispatcher) wait() { d.running.Wait() }
 
 // serves reports whether the dispatcher's connection is that of m.
 func (d *Dispatcher) serves(m *cluster.Member) bool { return d.revision == m.Revision() }
@@ -148,8 +169,16 @@ func (d *Dispatcher) handle(_ context.Context, key types.NamespacedName) verdict
 		return verdict{} // wake comes when it is
 	}
 	step := plan.Make(*task.want, []plan.Have{have})[0]
+	if step.Verb == plan.Update {
+		if pause := task.brake(time.Now()); pause > 0 {
+			return verdict{after: pause}
+		}
+	}
 	task.seen = have.Ready && have.Synced
 	out, v := d.execute(ctx, key, task, step)
+	if have.Object != nil && out.version != "" && out.uid == "" {
+		out = out.of(have.Object)
+	}
 	if out.remote == nil && d.r.kind.remote && have.Object != nil {
 		out.remote = have.Object.Object["status"]
 	}
@@ -165,9 +194,16 @@ func (d *Dispatcher) look(member *cluster.Member, key types.NamespacedName, task
 		have.SyncError = member.Health.Message
 		return have, true
 	}
-	have.Object = d.watch.Get(key)
-	have.Synced = d.watch.Synced()
-	state, message := d.watch.State()
+	var state cluster.WatchState
+	var message string
+	have.Object, have.Synced, state, message = d.watch.Look(key)
+	if have.Object != nil && task.last.uid != "" {
+		if have.Object.GetUID() == task.last.uid {
+			have.Labels = task.last.labels
+		} else {
+			have.Recorded = "" // of its predecessor, though the version may be the same
+		}
+	}
 	switch state {
 	case cluster.WatchNotInstalled:
 		have.SyncError = fmt.Sprintf("cluster %q does not serve %s: install its CustomResourceDefinition there", d.name, d.r.kind.resource.GroupResource())
@@ -193,7 +229,7 @@ func (d *Dispatcher) execute(ctx context.Context, key types.NamespacedName, task
 		return d.create(ctx, key, task.want, step)
 	case plan.Update:
 		defer func() { observeOperation("update", began) }()
-		return d.replace(ctx, step)
+		return d.replace(ctx, key, step)
 	case plan.Delete:
 		defer func() { observeOperation("delete", began) }()
 		return d.remove(ctx, key, step)
@@ -205,8 +241,10 @@ func (d *Dispatcher) execute(ctx context.Context, key types.NamespacedName, task
 	}
 	if task.seen && !step.Report && step.Status == status.OK {
 		out.gone = true
-		if task.uncertain {
-			return d.confirmGone(ctx, key, out)
+		// The last word before a federated object lets go is the member's own, unless its watch showed the object leave:
+		// a create of the past may have succeeded without an answer.
+		if task.want.Mode == plan.Remove && task.last.code != status.WaitingForRemoval {
+			return d.confirmGone(ctx, key, task.want, out)
 		}
 	}
 	if step.Status == status.AlreadyExists || step.Status == status.ManagedLabelFalse {
@@ -235,9 +273,7 @@ func (d *Dispatcher) create(ctx context.Context, key types.NamespacedName, want 
 	case apierrors.IsAlreadyExists(err):
 		return d.adopt(ctx, key, want, step)
 	}
-	out, v := d.failed(step, err, "create", status.CreationFailed, status.CreationTimedOut)
-	out.uncertain = !definite(err)
-	return out, v
+	return d.failed(key, err, "create", status.CreationFailed, status.CreationTimedOut)
 }
 
 // adopt goes on after a create met an object that the watch does not show: one without the managed label, or one that
@@ -248,51 +284,85 @@ func (d *Dispatcher) adopt(ctx context.Context, key types.NamespacedName, want *
 		return outcome{pending: true}, verdict{retry: true}
 	}
 	if err != nil {
-		return d.failed(step, err, "read", status.RetrievalFailed, status.RetrievalFailed)
+		return d.failed(key, err, "read", status.RetrievalFailed, status.RetrievalFailed)
 	}
 	next := plan.Adopt(*want, d.name, live)
 	if next.Verb == plan.Update {
-		return d.replace(ctx, next)
+		return d.replace(ctx, key, next)
 	}
 	out := outcome{code: next.Status, message: next.Message, version: next.Version, report: true}
 	switch {
 	case next.Status == status.OK: // as desired already: only the watch is behind
 		d.watch.Observe(live)
-		return out, verdict{}
+		return out.of(live), verdict{}
 	case next.Verb == plan.Wait:
 		return out, verdict{after: time.Second}
 	}
 	return out, verdict{after: foreignRetry}
 }
 
-func (d *Dispatcher) replace(ctx context.Context, step plan.Step) (outcome, verdict) {
-	answer, err := d.objects(step.Object, step.Object.GetNamespace()).Update(ctx, step.Object, metav1.UpdateOptions{})
+func (d *Dispatcher) replace(ctx context.Context, key types.NamespacedName, step plan.Step) (outcome, verdict) {
+	answer, err := d.objects(step.Object, key.Namespace).Update(ctx, step.Object, metav1.UpdateOptions{})
 	switch {
 	case err == nil:
-		return d.written(answer), verdict{}
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		out := d.written(answer)
+		out.updatedAt = time.Now()
+		return out, verdict{}
+	case apierrors.IsConflict(err), isGone(err):
 		// The object changed or went since the watch last told: the next look sees it as it is.
 		return outcome{pending: true}, verdict{retry: true}
 	}
-	return d.failed(step, err, "update", status.UpdateFailed, status.UpdateTimedOut)
+	return d.failed(key, err, "update", status.UpdateFailed, status.UpdateTimedOut)
 }
 
 func (d *Dispatcher) written(answer *unstructured.Unstructured) outcome {
 	if d.watch != nil {
 		d.watch.Observe(answer)
 	}
-	return outcome{code: status.OK, version: plan.Version(answer), report: true, wrote: true, remote: answer.Object["status"]}
+	return outcome{code: status.OK, report: true, wrote: true, remote: answer.Object["status"]}.of(answer)
 }
 
+// remove deletes the object as it was seen. One that changed since is looked at again: only if it is still the same and
+// still managed may it go.
 func (d *Dispatcher) remove(ctx context.Context, key types.NamespacedName, step plan.Step) (outcome, verdict) {
-	err := d.objects(nil, key.Namespace).Delete(ctx, key.Name, step.Options)
+	if d.r.kind.target.IsNamespace() {
+		if held, err := d.isHostNamespace(ctx, key, step.UID); held || err != nil {
+			return outcome{pending: true}, verdict{retry: true} // the watch of the host's namespaces is behind
+		}
+	}
+	objects := d.objects(nil, key.Namespace)
+	err := objects.Delete(ctx, key.Name, step.Options)
+	if apierrors.IsConflict(err) {
+		live, readErr := objects.Get(ctx, key.Name, getOptions)
+		if readErr != nil || live.GetUID() != step.UID || live.GetLabels()[api.ManagedLabel] != api.Managed || live.GetDeletionTimestamp() != nil {
+			return outcome{pending: true}, verdict{retry: true} // the watch will tell what became of it
+		}
+		options := *step.Options.DeepCopy()
+		if given := options.Preconditions.ResourceVersion; given != nil && *given == step.ResourceVersion {
+			options.Preconditions.ResourceVersion = new(live.GetResourceVersion())
+		}
+		err = objects.Delete(ctx, key.Name, options)
+	}
 	switch {
 	case err == nil:
 		return outcome{code: status.WaitingForRemoval, message: step.Message, report: true, wrote: true}, verdict{}
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		return outcome{code: status.WaitingForRemoval, report: true}, verdict{after: time.Second} // the watch will show it gone, or its successor
+	case isGone(err), apierrors.IsConflict(err):
+		return outcome{pending: true}, verdict{retry: true} // the watch will show it gone, or its successor
 	}
-	return d.failed(step, err, "delete", status.DeletionFailed, status.DeletionTimedOut)
+	return d.failed(key, err, "delete", status.DeletionFailed, status.DeletionTimedOut)
+}
+
+// isHostNamespace asks the host whether a namespace of a member is the host's own, seen through the host joined as a
+// member. It is asked before each deletion of a namespace, since deleting that one would take the hub's objects along.
+func (d *Dispatcher) isHostNamespace(ctx context.Context, key types.NamespacedName, uid types.UID) (bool, error) {
+	host, err := d.r.host.live(ctx, namespacesResource, types.NamespacedName{Name: key.Name})
+	if isGone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return host.GetUID() == uid, nil
 }
 
 func (d *Dispatcher) unlabel(ctx context.Context, key types.NamespacedName, step plan.Step) (outcome, verdict) {
@@ -305,66 +375,79 @@ func (d *Dispatcher) unlabel(ctx context.Context, key types.NamespacedName, step
 		_, err = d.objects(nil, key.Namespace).Patch(ctx, key.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	}
 	switch {
-	case err == nil, apierrors.IsNotFound(err):
+	case err == nil, isGone(err):
 		return outcome{gone: true, wrote: true}, verdict{}
 	case apierrors.IsConflict(err):
 		return outcome{pending: true}, verdict{retry: true}
 	}
-	return d.failed(step, err, "remove the managed label from", status.LabelRemovalFailed, status.LabelRemovalTimedOut)
+	return d.failed(key, err, "remove the managed label from", status.LabelRemovalFailed, status.LabelRemovalTimedOut)
 }
 
-// confirmGone asks the member itself, since a create without an answer may have succeeded after all.
-func (d *Dispatcher) confirmGone(ctx context.Context, key types.NamespacedName, out outcome) (outcome, verdict) {
+// confirmGone asks the member itself whether anything managed is left.
+func (d *Dispatcher) confirmGone(ctx context.Context, key types.NamespacedName, want *plan.Want, out outcome) (outcome, verdict) {
 	live, err := d.objects(nil, key.Namespace).Get(ctx, key.Name, getOptions)
 	switch {
-	case apierrors.IsNotFound(err):
+	case isGone(err):
 		return out, verdict{}
-	case err != nil:
-		return outcome{pending: true, uncertain: true}, verdict{retry: true}
-	case live.GetLabels()[api.ManagedLabel] == api.Managed && d.watch != nil:
-		d.watch.Observe(live)
+	case apierrors.IsNotFound(err):
+		member, _ := d.current()
+		if served, err := member.Serves(ctx, d.r.kind.resource); err == nil && !served {
+			return out, verdict{} // where the kind does not exist, nothing of it does
+		}
 		return outcome{pending: true}, verdict{retry: true}
+	case err != nil:
+		return d.failed(key, err, "read", status.RetrievalFailed, status.RetrievalFailed)
+	case live.GetLabels()[api.ManagedLabel] != api.Managed:
+		return out, verdict{}
+	case want.HostNamespaceUID != "" && live.GetUID() == want.HostNamespaceUID:
+		return out, verdict{} // the plan has let go of it already
 	}
-	return out, verdict{}
+	if d.watch != nil {
+		d.watch.Observe(live)
+	}
+	return outcome{pending: true}, verdict{retry: true}
+}
+
+// isGone reports whether an API server said that an object does not exist. A 404 of another kind, that the path is
+// unknown or that a proxy has no backend, says nothing of the object.
+func isGone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // failed turns an error of a member's API into an outcome that names the object, the cluster and, where it is known,
 // the next step.
-func (d *Dispatcher) failed(step plan.Step, err error, attempt string, code, timedOut status.Code) (outcome, verdict) {
-	out := outcome{code: code, report: true}
-	if step.Object != nil {
-		out.message = fmt.Sprintf("Failed to %s %s %q in cluster %q: %v", attempt, d.r.kind.target.GVK.Kind, display(step.Object), d.name, err)
-	} else {
-		out.message = fmt.Sprintf("Failed to %s the %s in cluster %q: %v", attempt, d.r.kind.target.GVK.Kind, d.name, err)
-	}
+func (d *Dispatcher) failed(key types.NamespacedName, err error, attempt string, code, timedOut status.Code) (outcome, verdict) {
+	out := outcome{code: code, cause: apierrors.ReasonForError(err), report: true}
+	out.message = fmt.Sprintf("Failed to %s %s %q in cluster %q: %v", attempt, d.r.kind.target.GVK.Kind, display(key), d.name, plain(err))
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), apierrors.IsTimeout(err):
 		out.code = timedOut
 		return out, verdict{retry: true}
 	case errors.Is(err, context.Canceled):
-		return outcome{pending: true, uncertain: true}, verdict{retry: true} // the member is known to be away, or the hub stops
+		return outcome{pending: true}, verdict{retry: true} // the member is known to be away, or the hub stops
 	case apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		out.message += fmt.Sprintf("; allow it with a ClusterRole in the member that carries the label %s=%s", api.AggregateToMemberLabel, "true")
+		out.message += "; allow it with a ClusterRole in the member that carries the label " + api.AggregateToMemberLabel + "=true"
 		return out, verdict{after: refusedRetry}
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err):
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err), apierrors.IsNotFound(err) && !isGone(err):
 		return out, verdict{after: refusedRetry}
 	}
 	return out, verdict{retry: true}
 }
 
-// definite reports whether the API server itself refused, so that nothing can have been written.
-func definite(err error) bool {
-	var answer apierrors.APIStatus
-	if !errors.As(err, &answer) {
-		return false
+// plain leaves out of a transport error what differs from one try to the next, such as local ports.
+func plain(err error) error {
+	if failure, ok := errors.AsType[*url.Error](err); ok {
+		err = failure.Err
 	}
-	code := answer.Status().Code
-	return code >= http.StatusBadRequest && code < http.StatusInternalServerError && code != http.StatusRequestTimeout
+	if failure, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Errorf("%s: %w", failure.Op, failure.Err)
+	}
+	return err
 }
 
-func display(obj *unstructured.Unstructured) string {
-	if obj.GetNamespace() == "" {
-		return obj.GetName()
+func display(key types.NamespacedName) string {
+	if key.Namespace == "" {
+		return key.Name
 	}
-	return obj.GetNamespace() + "/" + obj.GetName()
+	return key.String()
 }

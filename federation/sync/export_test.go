@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 	corev1a1 "sigs.k8s.io/kubefed/pkg/apis/core/v1alpha1"
 
@@ -15,7 +16,7 @@ type Lane struct{ *lane }
 
 // NewLane returns a lane whose handler reports whether to try again.
 func NewLane(limit int, handle func(context.Context, types.NamespacedName) (retry bool)) Lane {
-	return Lane{newLane("", limit, func(ctx context.Context, key types.NamespacedName) verdict {
+	return Lane{newLane("", limit, logr.Discard(), func(ctx context.Context, key types.NamespacedName) verdict {
 		return verdict{retry: handle(ctx, key)}
 	})}
 }
@@ -46,5 +47,8 @@ func NextVersions(before corev1a1.PropagatedVersionStatus, template, overrides s
 	return nextVersions(before, v)
 }
 
-// Definite reports whether an error proves that nothing was written.
-func Definite(err error) bool { return definite(err) }
+// IsGone reports whether an error says that an object does not exist.
+func IsGone(err error) bool { return isGone(err) }
+
+// Plain strips a transport error.
+func Plain(err error) error { return plain(err) }

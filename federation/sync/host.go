@@ -2,6 +2,8 @@ package sync
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,6 +23,8 @@ import (
 // Members is where a Reconciler learns which clusters there are. The channel is closed when the list is outdated.
 type Members interface {
 	Current() ([]*cluster.Member, <-chan struct{})
+	// Complete is closed once Current has held every member there is. Until then nothing follows from a member's absence.
+	Complete() <-chan struct{}
 }
 
 // Recorder tells people about an object, as a Warning event. member names the cluster it is about; it may be empty.
@@ -93,9 +97,19 @@ func NewHost(h *Host) *Host {
 	return h
 }
 
-// synced reports whether what the host knows is complete.
-func (h *Host) synced() bool {
-	return h.versions.Synced() && h.namespaces.Synced() && (h.Settings.Limited || h.clusterVersions.Synced())
+// synced reports whether what the host knows is complete; else what is missing.
+func (h *Host) synced() (bool, string) {
+	needed := map[string]*cluster.Watch{"propagatedversions": h.versions}
+	if !h.Settings.Limited { // a namespaced hub may have no rights beyond its namespace
+		needed["clusterpropagatedversions"], needed["namespaces"] = h.clusterVersions, h.namespaces
+	}
+	for _, name := range slices.Sorted(maps.Keys(needed)) {
+		if !needed[name].Synced() {
+			state, message := needed[name].State()
+			return false, fmt.Sprintf("%s in the host cluster are not listed (%s): %s", name, state, message)
+		}
+	}
+	return true, ""
 }
 
 // listen calls f whenever the placement of a namespace, or the namespace itself, may have changed.
@@ -134,10 +148,13 @@ func (h *Host) tell(namespace string) {
 // running or has not listed: nothing may be removed on such ground.
 func (h *Host) federatedNamespace(namespace string) (fed *unstructured.Unstructured, known bool) {
 	w := h.fedNamespaces.Load()
-	if w == nil || !w.Synced() {
+	if w == nil {
 		return nil, false
 	}
-	fed = w.Get(types.NamespacedName{Namespace: namespace, Name: namespace})
+	fed, listed, _, _ := w.Look(types.NamespacedName{Namespace: namespace, Name: namespace})
+	if !listed {
+		return nil, false
+	}
 	if fed != nil && fed.GetDeletionTimestamp() != nil {
 		return nil, true
 	}

@@ -2,9 +2,12 @@ package sync
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 )
@@ -17,19 +20,24 @@ const (
 )
 
 // lane is a work queue whose items are handled by at most limit goroutines, started only while there is work, so that
-// thousands of idle lanes cost one goroutine each.
+// thousands of idle lanes cost little.
 type lane struct {
 	queue  workqueue.TypedRateLimitingInterface[types.NamespacedName]
 	limit  int
+	log    logr.Logger
 	handle func(context.Context, types.NamespacedName) verdict
-	yields func() bool // while it returns true, yielding goroutines have to do; nil never yields
 	inHand atomic.Int64
+
+	yields func() bool // whether others have work that goes first; nil means that they never have
+	since  time.Time   // when that began
 }
 
-// yielding is how many goroutines work on while a lane yields to others, and yieldCheck how often it asks again.
+// While a lane yields, only yielding goroutines of it work. It asks again every yieldCheck, and yields for yieldMax at
+// most, so that one slow cluster cannot hold it down.
 const (
 	yielding   = 2
 	yieldCheck = 5 * time.Millisecond
+	yieldMax   = 2 * time.Second
 )
 
 // verdict says what becomes of an item after it was handled.
@@ -38,10 +46,11 @@ type verdict struct {
 	after time.Duration // look again after this time
 }
 
-func newLane(name string, limit int, handle func(context.Context, types.NamespacedName) verdict) *lane {
+// newLane returns a lane. Its queue has metrics if it has a name.
+func newLane(name string, limit int, log logr.Logger, handle func(context.Context, types.NamespacedName) verdict) *lane {
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](retryFirst, retryMax)
 	queue := workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: name})
-	return &lane{queue: queue, limit: limit, handle: handle}
+	return &lane{queue: queue, limit: limit, log: log, handle: handle}
 }
 
 // busy reports whether there is work, waiting or in hand.
@@ -49,7 +58,17 @@ func (l *lane) busy() bool { return l.inHand.Load() > 0 || l.queue.Len() > 0 }
 
 // giveWay waits while the lane yields and enough of it is under way.
 func (l *lane) giveWay(ctx context.Context) {
-	for l.yields != nil && l.inHand.Load() >= yielding && l.yields() {
+	for l.yields != nil {
+		if !l.yields() {
+			l.since = time.Time{}
+			return
+		}
+		if l.since.IsZero() {
+			l.since = time.Now()
+		}
+		if l.inHand.Load() < yielding || time.Since(l.since) > yieldMax {
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -70,6 +89,10 @@ func (l *lane) run(ctx context.Context) {
 		if down {
 			break
 		}
+		if ctx.Err() != nil {
+			l.queue.Done(key) // what is left in a queue that was shut down is not begun any more
+			continue
+		}
 		places <- struct{}{}
 		l.giveWay(ctx)
 		l.inHand.Add(1)
@@ -77,19 +100,33 @@ func (l *lane) run(ctx context.Context) {
 			defer func() { <-places }()
 			defer l.inHand.Add(-1)
 			defer l.queue.Done(key)
-			v := l.handle(ctx, key)
-			switch {
-			case v.retry:
-				l.queue.AddRateLimited(key)
-			case v.after > 0:
-				l.queue.Forget(key)
-				l.queue.AddAfter(key, v.after)
-			default:
-				l.queue.Forget(key)
-			}
+			l.dispose(key, l.attempt(ctx, key))
 		}()
 	}
 	for range l.limit {
 		places <- struct{}{}
+	}
+}
+
+// attempt handles one item. A panic is logged and costs the item a retry, not the hub its life.
+func (l *lane) attempt(ctx context.Context, key types.NamespacedName) (v verdict) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			l.log.Error(fmt.Errorf("panic: %v", cause), "Handling an object failed; this is a bug", "object", key, "stack", string(debug.Stack()))
+			v = verdict{retry: true}
+		}
+	}()
+	return l.handle(ctx, key)
+}
+
+func (l *lane) dispose(key types.NamespacedName, v verdict) {
+	switch {
+	case v.retry:
+		l.queue.AddRateLimited(key)
+	case v.after > 0:
+		l.queue.Forget(key)
+		l.queue.AddAfter(key, v.after)
+	default:
+		l.queue.Forget(key)
 	}
 }

@@ -67,19 +67,28 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 	}
 	members := r.members()
 	if v.leaving() && departed(v, members) {
-		return r.release(ctx, key, fed)
+		return r.release(ctx, key, fed, v)
 	}
 	said := r.summary(v, fed, members)
-	if wait := patience - v.age; wait > 0 && (v.leaving() || said.pending || said.removing()) {
+	if wait := patience - v.age; wait > 0 && (v.leaving() || said.pending || said.removing() || v.unplaceable()) {
 		return verdict{after: wait}
 	}
+	if v.unplaceable() {
+		r.warn(key, fed, "placement", string(status.NamespaceNotFederated),
+			"The FederatedNamespaces are not known, so the object stays where it is: enable the type with: hansa enable namespaces")
+	}
 	if err := r.write(ctx, fed, v, said); err != nil {
-		r.log.Error(err, "Writing versions or status failed", "object", key)
+		if !apierrors.IsConflict(err) {
+			r.log.Error(err, "Writing versions or status failed", "object", key)
+		}
 		return verdict{retry: true}
 	}
 	r.published(key, v)
 	return verdict{}
 }
+
+// unplaceable reports whether the object is on hold because it cannot be told where its namespace is placed.
+func (v view) unplaceable() bool { return v.want == nil && v.reason == status.NamespaceNotFederated }
 
 // leaving reports whether the objects are to leave the members, or their management.
 func (v view) leaving() bool { return v.want != nil && v.want.Mode != plan.Sync }
@@ -117,7 +126,7 @@ func departed(v view, members map[string]*cluster.Member) bool {
 }
 
 // release takes the finalizer off a federated object.
-func (r *Reconciler) release(ctx context.Context, key types.NamespacedName, fed *unstructured.Unstructured) verdict {
+func (r *Reconciler) release(ctx context.Context, key types.NamespacedName, fed *unstructured.Unstructured, v view) verdict {
 	if slices.Contains(fed.GetFinalizers(), api.SyncFinalizer) {
 		if err := r.removeFinalizer(ctx, fed); err != nil && !apierrors.IsNotFound(err) {
 			if !apierrors.IsConflict(err) {
@@ -127,8 +136,10 @@ func (r *Reconciler) release(ctx context.Context, key types.NamespacedName, fed 
 		}
 	}
 	r.mu.Lock()
-	delete(r.records, key)
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	if rec := r.records[key]; rec != nil && rec.seq == v.seq { // else it is a successor's
+		delete(r.records, key)
+	}
 	return verdict{}
 }
 
@@ -163,7 +174,7 @@ func (r *Reconciler) summary(v view, fed *unstructured.Unstructured, members map
 		before := slices.IndexFunc(stored, func(c status.Cluster) bool { return c.Name == name })
 		switch {
 		case m.Away() && slices.Contains(v.want.Placed, name):
-			s.clusters = append(s.clusters, status.Cluster{Name: name, Code: status.ClusterNotReady, Message: m.Health.Message, Remote: out.remote})
+			s.clusters = append(s.clusters, status.Cluster{Name: name, Code: status.ClusterNotReady, Message: plan.NotReady(name), Remote: out.remote})
 		case answered && out.seq == v.seq:
 			if out.report {
 				s.clusters = append(s.clusters, status.Cluster{Name: name, Code: out.code, Message: out.message, Remote: out.remote})
@@ -206,7 +217,10 @@ func (r *Reconciler) writeStatus(ctx context.Context, fed *unstructured.Unstruct
 	if !changed {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"status": replacing(old, next)})
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": fed.GetUID()}, // a successor of the same name has a status of its own
+		"status":   replacing(old, next),
+	})
 	if err != nil {
 		return fmt.Errorf("encoding a status: %w", err)
 	}

@@ -2,7 +2,6 @@ package sync
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,9 +48,11 @@ type Reconciler struct {
 	run context.Context //nolint:containedctx // the life of the dispatchers, which start and stop within Run
 
 	mu          sync.Mutex
+	seq         uint64 // of the newest want
 	records     map[types.NamespacedName]*record
 	dispatchers map[string]*Dispatcher
 	placing     []placement.Cluster // the members, as placement sees them
+	uids        map[string]types.UID
 }
 
 // NewReconciler returns the reconciler of a type. Run starts it. moved is called, and must not block, whenever Clusters
@@ -64,9 +65,10 @@ func NewReconciler(host *Host, tc *corev1b1.FederatedTypeConfig, moved func()) *
 		log:         host.Log.WithValues("type", tc.Name),
 		records:     map[types.NamespacedName]*record{},
 		dispatchers: map[string]*Dispatcher{},
+		uids:        map[string]types.UID{},
 	}
-	r.hub = newLane("sync/"+tc.Name, max(hubWorkers, host.Settings.Workers), r.reconcile)
-	r.done = newLane("status/"+tc.Name, max(statusWorkers, host.Settings.Workers), r.publish)
+	r.hub = newLane("sync/"+tc.Name, max(hubWorkers, host.Settings.Workers), r.log, r.reconcile)
+	r.done = newLane("status/"+tc.Name, max(statusWorkers, host.Settings.Workers), r.log, r.publish)
 	r.done.yields = r.spreading
 	scope := ""
 	if host.Settings.Limited {
@@ -76,12 +78,7 @@ func NewReconciler(host *Host, tc *corev1b1.FederatedTypeConfig, moved func()) *
 		Resource:  r.kind.federated,
 		Namespace: scope,
 		Changed:   r.federatedChanged,
-		Moved: func() {
-			r.moved()
-			if r.kind.target.IsNamespace() {
-				r.host.tell("")
-			}
-		},
+		Moved:     r.federatedMoved,
 	})
 	return r
 }
@@ -100,20 +97,36 @@ func (r *Reconciler) Run(ctx context.Context) {
 			r.host.tell("")
 		}()
 	}
+	defer r.hub.queue.ShutDown()
+	defer r.done.queue.ShutDown()
+	defer r.stopDispatchers()
 	var running sync.WaitGroup
+	defer running.Wait()
 	running.Go(func() { r.feds.Run(ctx) })
-	running.Go(func() { r.followMembers(ctx) })
-	running.Go(func() {
-		if r.awaitHost(ctx) {
-			running.Go(func() { r.done.run(ctx) })
-			r.hub.run(ctx)
-		}
-	})
-	running.Wait()
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.host.Members.Complete():
+	}
+	members, changed := r.host.Members.Current()
+	r.take(members)
+	running.Go(func() { r.followMembers(ctx, changed) })
+	if r.awaitHost(ctx) {
+		r.moved()
+		running.Go(func() { r.done.run(ctx) })
+		r.hub.run(ctx)
+	}
+}
+
+func (r *Reconciler) stopDispatchers() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, d := range r.dispatchers {
+	dispatchers := slices.Collect(maps.Values(r.dispatchers))
+	r.mu.Unlock()
+	for _, d := range dispatchers {
 		d.stop()
+	}
+	for _, d := range dispatchers {
+		d.wait()
 	}
 }
 
@@ -121,14 +134,16 @@ func (r *Reconciler) Run(ctx context.Context) {
 func (r *Reconciler) awaitHost(ctx context.Context) bool {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for !r.feds.Synced() || !r.host.synced() {
+	for {
+		if ready, _ := r.Ready(); ready {
+			return ctx.Err() == nil
+		}
 		select {
 		case <-ctx.Done():
 			return false
 		case <-ticker.C:
 		}
 	}
-	return ctx.Err() == nil
 }
 
 // spreading reports whether objects are still on their way to ready members. Statuses yield to them: they compete for
@@ -148,43 +163,39 @@ func (r *Reconciler) spreading() bool {
 }
 
 // followMembers starts and stops dispatchers as members come, go, and change.
-func (r *Reconciler) followMembers(ctx context.Context) {
+func (r *Reconciler) followMembers(ctx context.Context, changed <-chan struct{}) {
 	for {
-		members, changed := r.host.Members.Current()
-		r.take(members)
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 		}
+		var members []*cluster.Member
+		members, changed = r.host.Members.Current()
+		r.take(members)
 	}
 }
 
+// take brings the dispatchers in step with the members.
 func (r *Reconciler) take(members []*cluster.Member) {
 	placing := make([]placement.Cluster, 0, len(members))
 	seen := map[string]bool{}
+	var wake []*Dispatcher
+	var left []types.NamespacedName // objects that waited for a cluster which is no member any more
 	r.mu.Lock()
 	for _, m := range members {
 		placing = append(placing, placement.Cluster{Name: m.Name, Labels: m.Labels})
 		seen[m.Name] = true
-		old := r.dispatchers[m.Name]
-		if old != nil && old.serves(m) {
-			old.update(m)
-			continue
+		if d := r.serve(m); d != nil {
+			wake = append(wake, d)
 		}
-		if old != nil {
-			old.stop()
-		}
-		r.dispatchers[m.Name] = newDispatcher(r, m)
 	}
 	for name, d := range r.dispatchers {
 		if !seen[name] {
 			d.stop()
 			delete(r.dispatchers, name)
-			for _, rec := range r.records {
-				delete(rec.outcomes, name)
-				delete(rec.relevant, name)
-			}
+			delete(r.uids, name)
+			left = append(left, r.forget(name)...)
 		}
 	}
 	moved := !slices.EqualFunc(r.placing, placing, func(a, b placement.Cluster) bool {
@@ -192,16 +203,69 @@ func (r *Reconciler) take(members []*cluster.Member) {
 	})
 	r.placing = placing
 	r.mu.Unlock()
+	for _, d := range wake {
+		d.wake()
+	}
+	for _, key := range left {
+		r.done.add(key)
+	}
 	if moved {
 		r.resync()
 	}
 	r.moved()
 }
 
+// serve makes sure that a member has a dispatcher for its present connection, and returns a new one. The caller holds
+// the lock.
+func (r *Reconciler) serve(m *cluster.Member) *Dispatcher {
+	old := r.dispatchers[m.Name]
+	if old != nil && old.serves(m) {
+		old.update(m)
+		return nil
+	}
+	if old != nil {
+		old.stop()
+	}
+	if r.uids[m.Name] != m.UID {
+		r.uids[m.Name] = m.UID
+		for _, rec := range r.records { // another cluster of the same name: nothing of the former holds
+			delete(rec.outcomes, m.Name)
+		}
+	}
+	r.dispatchers[m.Name] = newDispatcher(r, m)
+	return r.dispatchers[m.Name]
+}
+
+// forget drops all that was noted of a cluster and returns the objects that waited for it. The caller holds the lock.
+func (r *Reconciler) forget(name string) (waited []types.NamespacedName) {
+	for key, rec := range r.records {
+		if rec.relevant[name] {
+			waited = append(waited, key)
+		}
+		delete(rec.outcomes, name)
+		delete(rec.relevant, name)
+	}
+	return waited
+}
+
+// forgetVersions voids the recorded versions of a cluster that was restored or rebuilt: what they were written for may
+// not be what carries them now.
+func (r *Reconciler) forgetVersions(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range r.records {
+		out := rec.outcomes[name]
+		out.version, out.hashes, out.uid = "none", rec.hashes, ""
+		rec.outcomes[name] = out
+	}
+}
+
 // resync looks at every object again.
 func (r *Reconciler) resync() {
 	for _, key := range r.feds.Keys() {
-		r.federatedChanged(key)
+		if target, ok := r.targetOf(key); ok {
+			r.hub.add(target)
+		}
 	}
 	r.mu.Lock()
 	keys := slices.Collect(maps.Keys(r.records))
@@ -211,35 +275,51 @@ func (r *Reconciler) resync() {
 	}
 }
 
-// federatedChanged maps a federated object to its key here: the name of the target. A FederatedNamespace counts only
-// if it is named as its namespace is.
-func (r *Reconciler) federatedChanged(key types.NamespacedName) {
+// federatedMoved is told when the watch of the federated objects stops or starts being complete.
+func (r *Reconciler) federatedMoved() {
+	r.moved()
+	if state, message := r.feds.State(); state != cluster.WatchRunning {
+		r.log.Info("The federated objects cannot be listed", "state", state, "message", message)
+		return
+	}
+	r.resync() // what went while the watch was blind was told of by nobody
+	if r.kind.target.IsNamespace() {
+		r.host.tell("")
+	}
+}
+
+// targetOf returns the key of a federated object here: the name of its target. A FederatedNamespace counts only if it is
+// named as its namespace is.
+func (r *Reconciler) targetOf(key types.NamespacedName) (types.NamespacedName, bool) {
 	if !r.kind.target.IsNamespace() {
-		r.hub.add(key)
+		return key, true
+	}
+	return types.NamespacedName{Name: key.Name}, key.Name == key.Namespace
+}
+
+// federatedChanged is told of every change of a federated object.
+func (r *Reconciler) federatedChanged(key types.NamespacedName) {
+	if r.kind.target.IsNamespace() {
+		r.host.tell(key.Namespace)
+	}
+	if target, ok := r.targetOf(key); ok {
+		r.hub.add(target)
 		return
 	}
-	r.host.tell(key.Namespace)
-	if key.Name == key.Namespace {
-		r.hub.add(types.NamespacedName{Name: key.Name})
-		return
-	}
-	if fed := r.feds.Get(key); fed != nil {
+	if fed := r.feds.Get(key); fed != nil && fed.GetGeneration() == 1 {
 		r.host.Recorder.Warn(fed, "", "InvalidName", fmt.Sprintf("The FederatedNamespace %q has no effect in namespace %q: name it as its namespace is named.", key.Name, key.Namespace))
 	}
 }
 
 // namespaceChanged is told of every change that may alter what a namespace's objects may do. Empty means all.
 func (r *Reconciler) namespaceChanged(namespace string) {
-	if namespace == "" {
+	switch {
+	case namespace == "":
 		r.resync()
-		return
-	}
-	if r.kind.target.IsNamespace() {
+	case r.kind.target.IsNamespace():
 		r.hub.add(types.NamespacedName{Name: namespace})
-		return
-	}
-	for _, key := range r.feds.Keys() {
-		if key.Namespace == namespace {
+	default:
+		for _, key := range r.feds.KeysIn(namespace) {
 			r.hub.add(key)
 		}
 	}
@@ -264,10 +344,13 @@ func (r *Reconciler) reconcile(ctx context.Context, key types.NamespacedName) ve
 	if fed == nil {
 		return r.abandon(ctx, key)
 	}
+	r.mu.Lock()
+	r.recordFor(key)
+	r.mu.Unlock()
 	if fed.GetDeletionTimestamp() == nil && !slices.Contains(fed.GetFinalizers(), api.SyncFinalizer) {
 		answer, err := r.addFinalizer(ctx, fed)
 		if err != nil {
-			if !apierrors.IsNotFound(err) {
+			if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 				r.log.Error(err, "Adding the finalizer failed", "object", key)
 			}
 			return verdict{retry: !apierrors.IsNotFound(err)}
@@ -294,10 +377,7 @@ func (r *Reconciler) set(key types.NamespacedName, want *plan.Want, reason statu
 	if same {
 		return
 	}
-	hash, err := hashesOf(fed.Object)
-	if err != nil {
-		want.OverridesError = errors.Join(want.OverridesError, err)
-	}
+	hash := hashesOf(fed.Object)
 	r.mu.Lock()
 	rec = r.recordFor(key)
 	rec.want, rec.hashes, rec.reason, rec.source = want, hash, reason, from
@@ -314,7 +394,8 @@ func (r *Reconciler) set(key types.NamespacedName, want *plan.Want, reason statu
 // renew starts a new round of answers for a record whose want changed, and returns the dispatchers that have to answer:
 // those of the placed clusters, and those that hold an object. The caller holds the lock.
 func (r *Reconciler) renew(key types.NamespacedName, rec *record) []*Dispatcher {
-	rec.seq++
+	r.seq++
+	rec.seq = r.seq
 	rec.changedAt = time.Now()
 	rec.relevant = map[string]bool{}
 	if rec.want.Mode != plan.Orphan {
@@ -324,7 +405,7 @@ func (r *Reconciler) renew(key types.NamespacedName, rec *record) []*Dispatcher 
 	}
 	var wake []*Dispatcher
 	for name, d := range r.dispatchers {
-		if d.watch != nil && d.watch.Get(key) != nil {
+		if d.holds(key) || rec.want.Mode == plan.Remove && d.blind() {
 			rec.relevant[name] = true
 		}
 		if rec.relevant[name] {
@@ -339,6 +420,7 @@ func (r *Reconciler) hold(key types.NamespacedName, fed *unstructured.Unstructur
 	r.mu.Lock()
 	rec := r.recordFor(key)
 	rec.want, rec.reason, rec.source = nil, reason, source{}
+	rec.changedAt = time.Now()
 	r.mu.Unlock()
 	r.done.add(key)
 	r.log.V(1).Info("Holding an object", "object", key, "generation", fed.GetGeneration(), "reason", reason)
@@ -357,10 +439,13 @@ func (r *Reconciler) recordFor(key types.NamespacedName) *record {
 // abandon takes the managed label off objects that no federated object owns. Nothing is deleted: a federated object
 // that should have taken its objects along had a finalizer.
 func (r *Reconciler) abandon(ctx context.Context, key types.NamespacedName) verdict {
+	if !r.feds.Synced() {
+		return verdict{} // federatedMoved looks again
+	}
 	r.mu.Lock()
 	held := false
 	for _, d := range r.dispatchers {
-		held = held || d.watch != nil && d.watch.Get(key) != nil
+		held = held || d.holds(key)
 	}
 	if !held {
 		delete(r.records, key)
@@ -371,11 +456,15 @@ func (r *Reconciler) abandon(ctx context.Context, key types.NamespacedName) verd
 	// The watch may be behind the API: only the API's word lets go of an object.
 	ctx, cancel := context.WithTimeout(ctx, hostTimeout)
 	defer cancel()
-	if _, err := r.host.live(ctx, r.kind.federated, r.federatedKey(key)); !apierrors.IsNotFound(err) {
+	if _, err := r.host.live(ctx, r.kind.federated, r.federatedKey(key)); !isGone(err) {
 		return verdict{retry: true}
 	}
 	r.mu.Lock()
 	rec := r.recordFor(key)
+	if rec.want != nil && rec.want.Object == nil && time.Since(rec.changedAt) < time.Second {
+		r.mu.Unlock()
+		return verdict{after: time.Second} // the watches may not have shown yet that it was released
+	}
 	rec.want = &plan.Want{Target: r.kind.target, Name: key.Name, Namespace: key.Namespace, Mode: plan.Orphan}
 	rec.hashes, rec.reason, rec.source = hashes{}, status.Success, source{}
 	wake := r.renew(key, rec)

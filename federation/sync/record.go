@@ -3,6 +3,7 @@ package sync
 import (
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -10,13 +11,21 @@ import (
 	"github.com/hansa-dev/hansa/federation/sync/plan"
 )
 
-// firstFailures is how long failures that may be about order alone (a namespace that is just being made) are retried
-// before they are reported.
-const firstFailures = time.Second
+const (
+	// firstFailures is how long failures that may be about order alone (a namespace that is just being made) are
+	// retried before they are reported.
+	firstFailures = time.Second
+	// contested is how many updates of one object in a row, each within contestedPause of the one before, are taken for
+	// a fight with somebody in the member. From then on each waits twice as long as the last, up to contestedMax.
+	contested      = 20
+	contestedPause = time.Second
+	contestedFirst = 50 * time.Millisecond
+	contestedMax   = 30 * time.Second
+)
 
 // record is what the lanes know together of one object. Keys are the target's name in the members.
 type record struct {
-	seq       uint64 // grows with every change of want
+	seq       uint64 // another one for every change of want, over all records of a Reconciler
 	want      *plan.Want
 	reason    status.Reason
 	hashes    hashes
@@ -32,31 +41,53 @@ type hashes struct{ template, overrides string }
 
 // outcome is what became of one object in one cluster.
 type outcome struct {
-	seq       uint64
-	code      status.Code
-	message   string
-	version   string
-	hashes    hashes // that version was written with
-	remote    any
-	report    bool
-	gone      bool // nothing of ours is left in the cluster
-	wrote     bool // since the last status
-	uncertain bool // a create may have succeeded without an answer
-	pending   bool // no answer yet
+	seq     uint64
+	code    status.Code
+	message string
+	cause   metav1.StatusReason // of a failure, as the API server gave it
+	remote  any
+	report  bool
+	gone    bool // nothing of ours is left in the cluster
+	wrote   bool // since the last status
+	pending bool // no answer yet
+
+	// Of the object when it was last written or found as recorded.
+	version string
+	hashes  hashes // that version was written with
+	uid     types.UID
+	labels  map[string]string
+
+	updatedAt time.Time // when it was last updated
+	updates   int       // in a row, each soon after the one before
+}
+
+// of notes version, identity and labels of an object.
+func (o outcome) of(obj *unstructured.Unstructured) outcome {
+	o.version, o.uid, o.labels = plan.Version(obj), obj.GetUID(), obj.GetLabels()
+	return o
 }
 
 // task is what a dispatcher gets to know of one object.
 type task struct {
-	want      *plan.Want
-	seq       uint64
-	recorded  string // version recorded for the cluster with the current template and overrides
-	uncertain bool
-	hashes    hashes
-	seen      bool // the member answers and its objects are known
+	want     *plan.Want
+	seq      uint64
+	hashes   hashes
+	recorded string // version recorded for the cluster with the current template and overrides
+	last     outcome
+	seen     bool // the member answers and its objects are known
 }
 
-// ask returns what is wanted of an object. ok is false when nothing is known of it yet (the hub lane is told) or when
-// it is on hold.
+// brake returns how long to wait before the next update, because somebody in the member keeps changing the object.
+func (t task) brake(now time.Time) time.Duration {
+	if t.last.updates < contested {
+		return 0
+	}
+	pause := min(contestedFirst<<min(t.last.updates-contested, 16), contestedMax)
+	return pause - now.Sub(t.last.updatedAt)
+}
+
+// ask returns what is wanted of an object. ok is false when nothing is known of it yet (the hub lane is told), when it is
+// on hold, or when the dispatcher has been replaced.
 func (r *Reconciler) ask(d *Dispatcher, key types.NamespacedName) (t task, ok bool) {
 	r.mu.Lock()
 	rec := r.records[key]
@@ -66,18 +97,15 @@ func (r *Reconciler) ask(d *Dispatcher, key types.NamespacedName) (t task, ok bo
 		return t, false
 	}
 	defer r.mu.Unlock()
-	if rec.want == nil {
+	if rec.want == nil || r.dispatchers[d.name] != d {
 		return t, false
 	}
 	rec.relevant[d.name] = true
-	t = task{want: rec.want, seq: rec.seq, hashes: rec.hashes}
-	last, had := rec.outcomes[d.name]
-	t.uncertain = had && last.uncertain
-	if had && last.version != "" && last.hashes == rec.hashes {
-		t.recorded = last.version
-		return t, true
-	}
-	if rec.want.Object != nil {
+	t = task{want: rec.want, seq: rec.seq, hashes: rec.hashes, last: rec.outcomes[d.name]}
+	switch {
+	case t.last.version != "" && t.last.hashes == rec.hashes:
+		t.recorded = t.last.version
+	case rec.want.Object != nil:
 		t.recorded = r.host.recorded(r.kind, r.federatedKey(key), rec.hashes, d.name)
 	}
 	return t, true
@@ -89,17 +117,23 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 	rec := r.records[key]
 	if rec == nil || rec.want == nil || r.dispatchers[d.name] != d {
 		r.mu.Unlock()
+		r.hub.add(key)
 		return
 	}
 	if v.retry && out.code.Recoverable() && time.Since(rec.changedAt) < firstFailures {
 		out.pending = true
 	}
 	rec.take(d.name, t, out)
+	fighting := rec.outcomes[d.name].updates == contested
 	complete := rec.complete()
 	r.mu.Unlock()
-	if !out.pending && out.message != "" && aboutObject(out.code) {
-		if fed := r.feds.Get(r.federatedKey(key)); fed != nil {
+	if fed := r.feds.Get(r.federatedKey(key)); fed != nil {
+		if !out.pending && out.message != "" && aboutObject(out.code) {
 			r.warn(key, fed, d.name, string(out.code), out.message)
+		}
+		if fighting {
+			r.warn(key, fed, d.name, "Contested", r.kind.target.GVK.Kind+" "+key.String()+" is changed in cluster "+d.name+
+				" again and again after the hub has put it right; find out by whom, or leave the field to it. The hub repairs it less and less often.")
 		}
 	}
 	if complete {
@@ -109,15 +143,14 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 	}
 }
 
-// take stores the answer of one cluster to a task. What was written since the last status, and whether a create is
-// still in doubt, outlive an answer that is none.
+// take stores the answer of one cluster to a task. What was written since the last status outlives an answer that is
+// none; a message that stands is kept while its code and cause do, since details of a failure vary.
 func (rec *record) take(name string, t task, out outcome) {
 	before := rec.outcomes[name]
 	out.seq, out.hashes = t.seq, t.hashes
 	out.wrote = out.wrote || before.wrote
 	switch {
 	case out.pending:
-		before.uncertain = before.uncertain || out.uncertain
 		before.wrote = out.wrote
 		rec.outcomes[name] = before
 		return
@@ -127,11 +160,32 @@ func (rec *record) take(name string, t task, out outcome) {
 			delete(rec.relevant, name)
 		}
 	default:
-		rec.outcomes[name] = out
+		if before.seq == out.seq && before.code == out.code && before.cause == out.cause {
+			out.message = before.message
+		}
+		if out.version == "" && before.hashes == out.hashes { // a failure does not undo what was known
+			out.version, out.uid, out.labels = before.version, before.uid, before.labels
+		}
+		rec.outcomes[name] = out.after(before)
 	}
 	if out.code == status.OK {
-		delete(rec.warned, name)
+		if rec.warned[name] != "Contested" || out.updates < contested {
+			delete(rec.warned, name)
+		}
 	}
+}
+
+// after counts updates that follow each other closely.
+func (o outcome) after(before outcome) outcome {
+	switch {
+	case o.updatedAt.IsZero():
+		o.updatedAt, o.updates = before.updatedAt, before.updates
+	case o.seq == before.seq && o.updatedAt.Sub(before.updatedAt) < max(contestedPause, 2*task{last: before}.brake(before.updatedAt)):
+		o.updates = before.updates + 1
+	default:
+		o.updates = 1
+	}
+	return o
 }
 
 // aboutObject reports whether a code tells of the object itself and so deserves an event. What is wrong with a whole
@@ -159,16 +213,16 @@ func (rec *record) complete() bool {
 // changes or the subject is well again.
 func (r *Reconciler) warn(key types.NamespacedName, fed *unstructured.Unstructured, subject, reason, message string) {
 	r.mu.Lock()
-	rec := r.recordFor(key)
-	again := rec.warned[subject] == reason
+	rec := r.records[key]
+	if rec == nil || rec.warned[subject] == reason {
+		r.mu.Unlock()
+		return
+	}
 	rec.warned[subject] = reason
 	member := ""
 	if r.dispatchers[subject] != nil {
 		member = subject
 	}
 	r.mu.Unlock()
-	if again {
-		return
-	}
 	r.host.Recorder.Warn(fed, member, reason, message)
 }

@@ -27,11 +27,11 @@ func (r *Reconciler) Clusters() []ClusterState {
 	return list
 }
 
-// Ready reports whether the federated objects are known, so that propagation runs; else why not.
+// Ready reports whether what the host holds is known, so that propagation runs; else why not.
 func (r *Reconciler) Ready() (bool, string) {
-	state, message := r.feds.State()
-	if r.feds.Synced() {
-		return true, ""
+	if !r.feds.Synced() {
+		state, message := r.feds.State()
+		return false, fmt.Sprintf("%s in the host cluster are not listed (%s): %s", r.kind.federated.Resource, state, message)
 	}
-	return false, fmt.Sprintf("%s: %s", state, message)
+	return r.host.synced()
 }

@@ -3,6 +3,8 @@ package sync_test
 import (
 	"context"
 	"errors"
+	"net"
+	"net/url"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -72,25 +74,32 @@ func TestNextVersions(t *testing.T) {
 	}
 }
 
-func TestDefinite(t *testing.T) {
+func TestIsGone(t *testing.T) {
 	resource := schema.GroupResource{Resource: "configmaps"}
 	tests := map[string]struct {
 		reason string
 		err    error
 		want   bool
 	}{
-		"Refused":      {"a refusal by the API server wrote nothing", apierrors.NewForbidden(resource, "a", errors.New("no")), true},
-		"Invalid":      {"so did a validation error", apierrors.NewBadRequest("no"), true},
-		"Deadline":     {"no answer in time may hide a success", context.DeadlineExceeded, false},
-		"Timeout":      {"so may the server's own timeout", apierrors.NewTimeoutError("slow", 1), false},
-		"Internal":     {"and an internal error after the write", apierrors.NewInternalError(errors.New("broken")), false},
-		"Disconnected": {"and a connection that broke", errors.New("connection reset by peer"), false},
+		"Object":  {"the API server speaks of the object", apierrors.NewNotFound(resource, "a"), true},
+		"Path":    {"a 404 that is none of the API server's objects may come from a proxy", apierrors.NewGenericServerResponse(404, "get", resource, "a", "404 page not found", 0, true), false},
+		"Refused": {"another answer says nothing of it", apierrors.NewForbidden(resource, "a", errors.New("no")), false},
+		"Silence": {"and neither does none", context.DeadlineExceeded, false},
+		"None":    {"an object that was read is there", nil, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := fedsync.Definite(tt.err); got != tt.want {
+			if got := fedsync.IsGone(tt.err); got != tt.want {
 				t.Errorf("%s: got %v, want %v", tt.reason, got, tt.want)
 			}
 		})
+	}
+}
+
+func TestPlain(t *testing.T) {
+	one := &url.Error{Op: "Post", URL: "https://m1/", Err: &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{Port: 40001}, Err: errors.New("connection reset by peer")}}
+	two := &url.Error{Op: "Post", URL: "https://m1/", Err: &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{Port: 40002}, Err: errors.New("connection reset by peer")}}
+	if a, b := fedsync.Plain(one).Error(), fedsync.Plain(two).Error(); a != b || a != "read: connection reset by peer" {
+		t.Errorf("the same failure over two connections reads the same, or every try would write a status: %q, %q", a, b)
 	}
 }

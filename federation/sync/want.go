@@ -40,9 +40,13 @@ func (r *Reconciler) wanted(key types.NamespacedName, fed *unstructured.Unstruct
 		Placed: placed, Adopt: r.host.Settings.Adopt, Mode: plan.Sync,
 	}
 	if r.kind.target.IsNamespace() {
-		if host := r.host.namespaces.Get(types.NamespacedName{Name: key.Name}); host != nil {
-			want.HostNamespaceUID = host.GetUID()
+		// A FederatedNamespace lives in that namespace: a watch that does not show it is behind, and without its UID
+		// it could not be told from a member's.
+		host := r.host.namespaces.Get(types.NamespacedName{Name: key.Name})
+		if host == nil {
+			return nil, status.Success, false
 		}
+		want.HostNamespaceUID = host.GetUID()
 	}
 	want.Overrides, want.OverridesError = overrides.Parse(fed.Object)
 	if fed.GetDeletionTimestamp() != nil {
@@ -111,10 +115,15 @@ func sourceOf(fed *unstructured.Unstructured) source {
 	}
 }
 
-func hashesOf(object map[string]any) (h hashes, err error) {
+// hashesOf returns KubeFed's versions of template and overrides. What cannot be hashed has none, and is refused with a
+// reason when the object is computed.
+func hashesOf(object map[string]any) (h hashes) {
+	var err error
 	if h.template, err = plan.TemplateVersion(object); err != nil {
-		return h, err
+		h.template = ""
 	}
-	h.overrides, err = overrides.Version(object)
-	return h, err
+	if h.overrides, err = overrides.Version(object); err != nil {
+		h.overrides = ""
+	}
+	return h
 }

@@ -27,15 +27,16 @@ import (
 	mcreconcile "sigs.k8s.io/multicluster-runtime/pkg/reconcile"
 
 	"github.com/hansa-dev/hansa/federation/api"
+	"github.com/hansa-dev/hansa/federation/cluster"
 )
 
 // States of a type in one member, as FederatedTypeConfig.status.clusters[].state shows them.
 const (
-	StateRunning      = "Running"
-	StateWaiting      = "Waiting"
-	StateForbidden    = "Forbidden"
-	StateNotInstalled = "NotInstalled"
-	StateUnreachable  = "Unreachable"
+	StateRunning      = string(cluster.WatchRunning)
+	StateWaiting      = string(cluster.WatchWaiting)
+	StateForbidden    = string(cluster.WatchForbidden)
+	StateNotInstalled = string(cluster.WatchNotInstalled)
+	StateUnreachable  = string(cluster.WatchUnreachable)
 )
 
 // ClusterState is one entry of FederatedTypeConfig.status.clusters, which Hansa adds to KubeFed's status.

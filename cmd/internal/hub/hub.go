@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,9 @@ const (
 	// shutdownTimeout is how long the hub takes at most to finish what it has in hand.
 	shutdownTimeout = 5 * time.Second
 )
+
+// leaderElectionLost is the text of controller-runtime's error, which it does not export.
+const leaderElectionLost = "leader election lost"
 
 // errLostLease ends the program, as it does KubeFed's: whoever leads now must not meet a second writer.
 var errLostLease = errors.New("lost the lease: another hub leads now, or the host cluster was away for too long")
@@ -85,7 +89,10 @@ func serve(ctx context.Context, o *Options, config *rest.Config) error {
 	}()
 	err = mgr.Start(ctx)
 	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w (%w)", errLostLease, err)
+		if err.Error() == leaderElectionLost {
+			return errLostLease
+		}
+		return fmt.Errorf("running the hub: %w", err)
 	}
 	log.Info("Stopped")
 	return nil
@@ -170,7 +177,7 @@ const maxNote = 1024
 
 func (r recorder) Warn(object runtime.Object, member, reason, message string) {
 	if len(message) > maxNote {
-		message = message[:maxNote-3] + "..."
+		message = strings.ToValidUTF8(message[:maxNote-3], "") + "..."
 	}
 	var related runtime.Object
 	if member != "" {

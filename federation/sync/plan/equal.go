@@ -1,9 +1,8 @@
 package plan
 
 import (
+	"maps"
 	"slices"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/hansa-dev/hansa/federation/api"
 )
@@ -91,37 +90,51 @@ func equalObjects(a, b map[string]any, except ...string) bool {
 }
 
 // metadataAsWanted reports whether the labels and annotations of an object whose generation is the recorded one are
-// still as wanted: they change without a new generation. Annotations are the member's own, so only overrides of
-// metadata need the desired object.
-func metadataAsWanted(want Want, cluster string, obj *unstructured.Unstructured) bool {
-	if want.Overrides.Touches(cluster, "metadata") || want.Target.IsNamespace() {
-		desired, err := Desired(want, cluster, obj)
+// still as wanted: they change without a new generation. Labels that the member added on the way, when the object was
+// last written, stay; labels that came later are drift. Annotations are the member's own, so only overrides of metadata
+// need the desired object.
+func metadataAsWanted(want Want, h Have) bool {
+	actual := field(field(h.Object.Object, "metadata"), "labels")
+	if h.Labels != nil && !sameLabels(h.Labels, actual) {
+		return false
+	}
+	if want.Overrides.Touches(h.Cluster, "metadata") {
+		desired, err := Desired(want, h.Cluster, h.Object)
 		if err != nil {
 			return false
 		}
-		a, b := field(desired.Object, "metadata"), field(obj.Object, "metadata")
-		return equalStrings(a, b, "labels") && equalStrings(a, b, "annotations")
+		metadata := field(desired.Object, "metadata")
+		return within(field(metadata, "labels"), actual) && equalStrings(metadata, field(h.Object.Object, "metadata"), "annotations")
 	}
 	template, _, err := templateOf(want.Object)
-	if err != nil {
+	if err != nil || actual[api.ManagedLabel] != api.Managed {
 		return false
 	}
-	wanted := field(field(template, "metadata"), "labels")
-	actual := field(field(obj.Object, "metadata"), "labels")
-	if actual[api.ManagedLabel] != api.Managed {
-		return false
-	}
-	extra := 1
-	for key, value := range wanted {
-		if key == api.ManagedLabel {
-			extra = 0
-			continue
-		}
-		if other, found := actual[key]; !found || !equal(value, other) {
+	wanted := maps.Clone(field(field(template, "metadata"), "labels"))
+	delete(wanted, api.ManagedLabel) // the template has no say in it
+	return within(wanted, actual)
+}
+
+// within reports whether all of a is in b.
+func within(a, b map[string]any) bool {
+	for key, value := range a {
+		if other, found := b[key]; !found || !equal(value, other) {
 			return false
 		}
 	}
-	return len(actual) == len(wanted)+extra
+	return true
+}
+
+func sameLabels(a map[string]string, b map[string]any) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for key, value := range a {
+		if other, found := b[key]; !found || other != value {
+			return false
+		}
+	}
+	return true
 }
 
 func equalStrings(a, b map[string]any, key string) bool {

@@ -83,7 +83,7 @@ func existing(want Want, h Have) Step {
 	}
 
 	version := Version(obj)
-	if label == api.Managed && h.Recorded == version && (strings.HasPrefix(version, "rv:") || metadataAsWanted(want, h.Cluster, obj)) {
+	if label == api.Managed && h.Recorded == version && (strings.HasPrefix(version, "rv:") || metadataAsWanted(want, h)) {
 		return Step{Verb: None, Version: version, Report: true}
 	}
 	desired, err := Desired(want, h.Cluster, obj)
@@ -142,7 +142,7 @@ func unlabel(obj *unstructured.Unstructured) Step {
 }
 
 // deleteOptions are the user's grace period, preconditions and policy for dependents, as in KubeFed, with two additions:
-// only this very object may be deleted, and its dependents go with it unless the user says otherwise (a Job deleted
+// only this very object as it was seen may be deleted, and its dependents go with it unless the user says otherwise (a Job deleted
 // through batch/v1 would leave its Pods behind).
 func deleteOptions(want Want, obj *unstructured.Unstructured) metav1.DeleteOptions {
 	given := want.DeleteOptions.DeepCopy()
@@ -157,6 +157,9 @@ func deleteOptions(want Want, obj *unstructured.Unstructured) metav1.DeleteOptio
 	if options.Preconditions.UID == nil {
 		options.Preconditions.UID = new(obj.GetUID())
 	}
+	if options.Preconditions.ResourceVersion == nil {
+		options.Preconditions.ResourceVersion = new(obj.GetResourceVersion()) // its label may have gone since
+	}
 	if options.PropagationPolicy == nil {
 		options.PropagationPolicy = new(metav1.DeletePropagationBackground)
 	}
@@ -164,8 +167,13 @@ func deleteOptions(want Want, obj *unstructured.Unstructured) metav1.DeleteOptio
 }
 
 func notReady(verb Verb, h Have) Step {
-	return Step{Verb: verb, Status: status.ClusterNotReady, Report: true, Message: fmt.Sprintf(
-		"cluster %q is not ready: see the conditions of its KubeFedCluster", h.Cluster)}
+	return Step{Verb: verb, Status: status.ClusterNotReady, Report: true, Message: NotReady(h.Cluster)}
+}
+
+// NotReady is what a status says of a cluster that is not ready. It holds no detail of the failure: that would be
+// written once per object whenever it changes.
+func NotReady(cluster string) string {
+	return fmt.Sprintf("cluster %q is not ready: see the conditions of its KubeFedCluster", cluster)
 }
 
 func notSynced(verb Verb, want Want, h Have) Step {

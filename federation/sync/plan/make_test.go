@@ -149,14 +149,18 @@ func TestMakeGenerations(t *testing.T) {
 	tests := map[string]struct {
 		reason string
 		spec   string
-		meta   string // of the object in the member
+		meta   string            // of the object in the member
+		before map[string]string // labels when it was last written
 		verb   plan.Verb
 	}{
 		"as wanted":            {reason: "labels as in the template", spec: `{template: {metadata: {labels: {x: "y"}}}}`, meta: `labels: {x: "y", kubefed.io/managed: "true"}`, verb: plan.None},
 		"managed in template":  {reason: "the template may carry the label itself", spec: `{template: {metadata: {labels: {kubefed.io/managed: "false"}}}}`, meta: `labels: {kubefed.io/managed: "true"}`, verb: plan.None},
 		"label changed":        {reason: "drift of a label is repaired", spec: `{template: {metadata: {labels: {x: "y"}}}}`, meta: `labels: {x: z, kubefed.io/managed: "true"}`, verb: plan.Update},
 		"label missing":        {reason: "drift of a label is repaired", spec: `{template: {metadata: {labels: {x: "y"}}}}`, meta: `labels: {kubefed.io/managed: "true"}`, verb: plan.Update},
-		"label added":          {reason: "labels are the template's", spec: `{template: {}}`, meta: `labels: {x: z, kubefed.io/managed: "true"}`, verb: plan.Update},
+		"label added":          {reason: "labels that came after the last write are drift", spec: `{template: {}}`, meta: `labels: {x: z, kubefed.io/managed: "true"}`, before: map[string]string{"kubefed.io/managed": "true"}, verb: plan.Update},
+		"label of a webhook":   {reason: "labels that the member added at the last write stay", spec: `{template: {}}`, meta: `labels: {x: z, kubefed.io/managed: "true"}`, before: map[string]string{"kubefed.io/managed": "true", "x": "z"}, verb: plan.None},
+		"label of the past":    {reason: "without memory, as after a restart, added labels are taken as they are", spec: `{template: {}}`, meta: `labels: {x: z, kubefed.io/managed: "true"}`, verb: plan.None},
+		"label lost":           {reason: "labels of a webhook that went are drift as well", spec: `{template: {}}`, meta: `labels: {kubefed.io/managed: "true"}`, before: map[string]string{"kubefed.io/managed": "true", "x": "z"}, verb: plan.Update},
 		"annotation added":     {reason: "annotations are the member's", spec: `{template: {metadata: {annotations: {a: b}}}}`, meta: `annotations: {x: z}, labels: {kubefed.io/managed: "true"}`, verb: plan.None},
 		"overridden":           {reason: "an override of an annotation holds", spec: `{template: {}, ` + patches(`[{op: add, path: /metadata/annotations/x, value: "y"}]`) + `}`, meta: `annotations: {x: "y", z: z}, labels: {kubefed.io/managed: "true"}`, verb: plan.None},
 		"overridden, drift":    {reason: "an override of an annotation is enforced", spec: `{template: {}, ` + patches(`[{op: add, path: /metadata/annotations/x, value: "y"}]`) + `}`, meta: `annotations: {x: z}, labels: {kubefed.io/managed: "true"}`, verb: plan.Update},
@@ -165,7 +169,7 @@ func TestMakeGenerations(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			object := member(t, `{metadata: {name: a, namespace: ns, uid: u, resourceVersion: "7", generation: 2, `+tt.meta+`}, spec: {defaulted: true}}`)
-			steps := plan.Make(want(t, deployment, tt.spec), []plan.Have{{Cluster: "m1", Ready: true, Synced: true, Object: object, Recorded: "gen:2"}})
+			steps := plan.Make(want(t, deployment, tt.spec), []plan.Have{{Cluster: "m1", Ready: true, Synced: true, Object: object, Recorded: "gen:2", Labels: tt.before}})
 			if steps[0].Verb != tt.verb || tt.verb == plan.None && steps[0].Version != "gen:2" {
 				t.Errorf("%s: %+v", tt.reason, steps[0])
 			}
@@ -209,13 +213,13 @@ func TestDeleteOptions(t *testing.T) {
 		want   metav1.DeleteOptions
 	}{
 		"none": {
-			reason: "the object's UID, and dependents go too",
-			want:   metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: new(types.UID("u"))}, PropagationPolicy: new(metav1.DeletePropagationBackground)},
+			reason: "the object as it was seen, and dependents go too",
+			want:   metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: new(types.UID("u")), ResourceVersion: new("7")}, PropagationPolicy: new(metav1.DeletePropagationBackground)},
 		},
 		"given": {
 			reason: "grace period and policy are the user's",
 			given:  metav1.DeleteOptions{GracePeriodSeconds: &grace, PropagationPolicy: &orphanPods},
-			want:   metav1.DeleteOptions{GracePeriodSeconds: &grace, PropagationPolicy: &orphanPods, Preconditions: &metav1.Preconditions{UID: new(types.UID("u"))}},
+			want:   metav1.DeleteOptions{GracePeriodSeconds: &grace, PropagationPolicy: &orphanPods, Preconditions: &metav1.Preconditions{UID: new(types.UID("u")), ResourceVersion: new("7")}},
 		},
 		"precondition": {
 			reason: "a user's precondition is not weakened, and a dry run would never end",

@@ -94,6 +94,9 @@ type Have struct {
 	SyncError string
 	// Object is the object seen in the member; nil when there is none.
 	Object *unstructured.Unstructured
+	// Labels are those of the object when it was last written, or first seen as recorded; nil when that is not known. They
+	// tell labels that the member itself puts on every object from drift.
+	Labels map[string]string
 	// Recorded is the version recorded for this cluster with the current template and overrides; empty when there is
 	// none.
 	Recorded string
