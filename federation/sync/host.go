@@ -3,7 +3,6 @@ package sync
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	corev1a1 "sigs.k8s.io/kubefed/pkg/apis/core/v1alpha1"
 
 	"github.com/hansa-dev/hansa/federation/cluster"
 )
@@ -51,8 +49,8 @@ type Host struct {
 	Namespace string // of the hub
 	Settings  Settings
 
-	versions        *cluster.Watch
-	clusterVersions *cluster.Watch
+	versions        *versionStore
+	clusterVersions *versionStore
 	namespaces      *cluster.Watch
 
 	fedNamespaces atomic.Pointer[cluster.Watch] // of the type "namespaces"; nil while that type is not enabled
@@ -62,17 +60,15 @@ type Host struct {
 	next      int
 }
 
-var (
-	versionsResource        = corev1a1.SchemeGroupVersion.WithResource("propagatedversions")
-	clusterVersionsResource = corev1a1.SchemeGroupVersion.WithResource("clusterpropagatedversions")
-	namespacesResource      = corev1.SchemeGroupVersion.WithResource("namespaces")
-)
+var namespacesResource = corev1.SchemeGroupVersion.WithResource("namespaces")
 
-// Run keeps the shared watches until ctx ends.
+// Run reads the recorded versions and keeps the shared watch until ctx ends.
 func (h *Host) Run(ctx context.Context) error {
 	var running sync.WaitGroup
-	for _, w := range []*cluster.Watch{h.versions, h.clusterVersions, h.namespaces} {
-		running.Go(func() { w.Run(ctx) })
+	running.Go(func() { h.namespaces.Run(ctx) })
+	running.Go(func() { h.versions.load(ctx) })
+	if !h.Settings.Limited {
+		running.Go(func() { h.clusterVersions.load(ctx) })
 	}
 	running.Wait()
 	return nil
@@ -88,8 +84,8 @@ func NewHost(h *Host) *Host {
 		scope = h.Namespace
 	}
 	h.listeners = map[int]func(string){}
-	h.versions = cluster.NewWatch(h.Client, cluster.WatchOptions{Resource: versionsResource, Namespace: scope})
-	h.clusterVersions = cluster.NewWatch(h.Client, cluster.WatchOptions{Resource: clusterVersionsResource})
+	h.versions = newVersionStore(h.Client, "PropagatedVersion", "propagatedversions", scope)
+	h.clusterVersions = newVersionStore(h.Client, "ClusterPropagatedVersion", "clusterpropagatedversions", "")
 	h.namespaces = cluster.NewWatch(h.Client, cluster.WatchOptions{
 		Resource: namespacesResource,
 		Changed:  func(key types.NamespacedName) { h.tell(key.Name) },
@@ -99,15 +95,18 @@ func NewHost(h *Host) *Host {
 
 // synced reports whether what the host knows is complete; else what is missing.
 func (h *Host) synced() (bool, string) {
-	needed := map[string]*cluster.Watch{"propagatedversions": h.versions}
-	if !h.Settings.Limited { // a namespaced hub may have no rights beyond its namespace
-		needed["clusterpropagatedversions"], needed["namespaces"] = h.clusterVersions, h.namespaces
+	if ok, why := h.versions.synced(); !ok {
+		return false, "in the host cluster: " + why
 	}
-	for _, name := range slices.Sorted(maps.Keys(needed)) {
-		if !needed[name].Synced() {
-			state, message := needed[name].State()
-			return false, fmt.Sprintf("%s in the host cluster are not listed (%s): %s", name, state, message)
-		}
+	if h.Settings.Limited { // a namespaced hub may have no rights beyond its namespace
+		return true, ""
+	}
+	if ok, why := h.clusterVersions.synced(); !ok {
+		return false, "in the host cluster: " + why
+	}
+	if !h.namespaces.Synced() {
+		state, message := h.namespaces.State()
+		return false, fmt.Sprintf("namespaces in the host cluster are not listed (%s): %s", state, message)
 	}
 	return true, ""
 }

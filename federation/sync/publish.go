@@ -2,7 +2,6 @@ package sync
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,7 +66,8 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 	}
 	members := r.members()
 	if v.leaving() && departed(v, members) {
-		return r.release(ctx, key, fed, v)
+		r.out.add(key)
+		return verdict{}
 	}
 	said := r.summary(v, fed, members)
 	if wait := patience - v.age; wait > 0 && (v.leaving() || said.pending || said.removing() || v.unplaceable()) {
@@ -125,8 +125,14 @@ func departed(v view, members map[string]*cluster.Member) bool {
 	return true
 }
 
-// release takes the finalizer off a federated object.
-func (r *Reconciler) release(ctx context.Context, key types.NamespacedName, fed *unstructured.Unstructured, v view) verdict {
+// release is the release lane: it takes the finalizer off a federated object whose removal is complete. It does not wait
+// behind statuses.
+func (r *Reconciler) release(ctx context.Context, key types.NamespacedName) verdict {
+	v, ok := r.view(key)
+	fed := r.feds.Get(r.federatedKey(key))
+	if !ok || !v.leaving() || fed == nil || v.source.uid != fed.GetUID() || !departed(v, r.members()) {
+		return verdict{} // something changed since; whoever changed it told the lanes concerned
+	}
 	if slices.Contains(fed.GetFinalizers(), api.SyncFinalizer) {
 		if err := r.removeFinalizer(ctx, fed); err != nil && !apierrors.IsNotFound(err) {
 			if !apierrors.IsConflict(err) {
@@ -217,35 +223,20 @@ func (r *Reconciler) writeStatus(ctx context.Context, fed *unstructured.Unstruct
 	if !changed {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": fed.GetUID()}, // a successor of the same name has a status of its own
-		"status":   replacing(old, next),
-	})
-	if err != nil {
-		return fmt.Errorf("encoding a status: %w", err)
-	}
-	answer, err := scoped(r.host.Client, r.kind.federated, fed.GetNamespace()).Patch(ctx, fed.GetName(), types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	object := maps.Clone(fed.Object)
+	object["status"] = next
+	client := scoped(r.host.Client, r.kind.federated, fed.GetNamespace())
+	answer, err := client.UpdateStatus(ctx, &unstructured.Unstructured{Object: object}, metav1.UpdateOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("patching the status of %s %s/%s: %w", r.kind.fedKind.Kind, fed.GetNamespace(), fed.GetName(), err)
+		return fmt.Errorf("writing the status of %s %s/%s: %w", r.kind.fedKind.Kind, fed.GetNamespace(), fed.GetName(), err)
 	}
 	if answer.GetDeletionTimestamp() == nil {
 		r.feds.Observe(answer)
 	}
 	return nil
-}
-
-// replacing returns next as a merge patch of old: fields that next no longer has are named as null.
-func replacing(old, next map[string]any) map[string]any {
-	patch := maps.Clone(next)
-	for field := range old {
-		if _, kept := next[field]; !kept {
-			patch[field] = nil
-		}
-	}
-	return patch
 }
 
 // published clears what was told of, unless it changed meanwhile.

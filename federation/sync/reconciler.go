@@ -42,6 +42,7 @@ type Reconciler struct {
 	feds *cluster.Watch // the federated objects
 	hub  *lane
 	done *lane // the status lane
+	out  *lane // the release lane, for federated objects that may go
 
 	moved func() // told, without blocking, when Clusters or Ready may say something new
 
@@ -70,6 +71,7 @@ func NewReconciler(host *Host, tc *corev1b1.FederatedTypeConfig, moved func()) *
 	r.hub = newLane("sync/"+tc.Name, max(hubWorkers, host.Settings.Workers), r.log, r.reconcile)
 	r.done = newLane("status/"+tc.Name, max(statusWorkers, host.Settings.Workers), r.log, r.publish)
 	r.done.yields = r.spreading
+	r.out = newLane("release/"+tc.Name, max(hubWorkers, host.Settings.Workers), r.log, r.release)
 	scope := ""
 	if host.Settings.Limited {
 		scope = host.Namespace
@@ -99,6 +101,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 	defer r.hub.queue.ShutDown()
 	defer r.done.queue.ShutDown()
+	defer r.out.queue.ShutDown()
 	defer r.stopDispatchers()
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -114,6 +117,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 	if r.awaitHost(ctx) {
 		r.moved()
 		running.Go(func() { r.done.run(ctx) })
+		running.Go(func() { r.out.run(ctx) })
 		r.hub.run(ctx)
 	}
 }
@@ -442,6 +446,7 @@ func (r *Reconciler) abandon(ctx context.Context, key types.NamespacedName) verd
 	if !r.feds.Synced() {
 		return verdict{} // federatedMoved looks again
 	}
+	r.host.versionStore(r.kind).drop(versionKey(r.kind, r.federatedKey(key)))
 	r.mu.Lock()
 	held := false
 	for _, d := range r.dispatchers {

@@ -126,6 +126,7 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 	rec.take(d.name, t, out)
 	fighting := rec.outcomes[d.name].updates == contested
 	complete := rec.complete()
+	last := complete && rec.want.Mode != plan.Sync && rec.want.Object != nil && len(rec.relevant) == 0
 	r.mu.Unlock()
 	if fed := r.feds.Get(r.federatedKey(key)); fed != nil {
 		if !out.pending && out.message != "" && aboutObject(out.code) {
@@ -136,9 +137,12 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 				" again and again after the hub has put it right; find out by whom, or leave the field to it. The hub repairs it less and less often.")
 		}
 	}
-	if complete {
+	switch {
+	case last:
+		r.out.add(key)
+	case complete:
 		r.done.add(key)
-	} else {
+	default:
 		r.done.queue.AddAfter(key, patience)
 	}
 }

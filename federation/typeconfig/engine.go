@@ -78,9 +78,12 @@ type Engine struct {
 	last  map[string]string // the status that stands, as JSON, by name
 }
 
-// settling is how long a type that just started is not reported while members are still being listed, so that a
-// restart of the hub writes no status that says "waiting" and then again what it said before.
-const settling = 3 * time.Second
+// A type that just started is not reported for a while when members are still being listed: longer if a status of it
+// stands, so that a restart of the hub does not write "waiting" and then again what it said before.
+const (
+	settling   = 3 * time.Second
+	resettling = 30 * time.Second
+)
 
 // active is a type that runs, with the spec it was started for.
 type active struct {
@@ -228,7 +231,11 @@ func (e *Engine) publish(ctx context.Context, tc *corev1b1.FederatedTypeConfig) 
 	a := e.types[tc.Name]
 	e.mu.Unlock()
 	if a != nil && !a.settled() {
-		if wait := settling - time.Since(a.started); wait > 0 {
+		patience := settling
+		if tc.Status.ObservedGeneration == tc.Generation && tc.Status.PropagationController == corev1b1.ControllerStatusRunning {
+			patience = resettling
+		}
+		if wait := patience - time.Since(a.started); wait > 0 {
 			return wait, nil
 		}
 	}
