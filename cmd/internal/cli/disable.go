@@ -71,6 +71,10 @@ func (w *writer) disable(ctx context.Context, request typeRequest, deleteCRD boo
 	if err != nil {
 		return err
 	}
+	if config == nil && !deleteCRD && w.name == Kubefedctl {
+		w.say("FederatedTypeConfig %q does not exist", w.host.namespace+"/"+request.name) // KubeFed's words, and no error
+		return nil
+	}
 	if config == nil && !deleteCRD {
 		return fmt.Errorf("%q is not enabled: there is no FederatedTypeConfig for it in namespace %s of the host cluster (context %q). See: kubectl -n %s get federatedtypeconfigs",
 			request.name, w.host.namespace, w.host.context, w.host.namespace)

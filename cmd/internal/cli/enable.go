@@ -13,6 +13,7 @@ import (
 	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
@@ -162,7 +163,12 @@ func (h *host) resolve(ctx context.Context, request typeRequest) (*corev1b1.Fede
 		}
 		return nil, nil, fmt.Errorf("host cluster (context %q): %w", h.context, err)
 	}
-	if err := mayFederate(target); err != nil {
+	configs := &corev1b1.FederatedTypeConfigList{}
+	err = h.client.List(ctx, configs, client.InNamespace(h.namespace))
+	if err != nil && !apimeta.IsNoMatchError(err) { // -o yaml is of use in a host that is not prepared yet
+		return nil, nil, h.explain("listing FederatedTypeConfigs", err)
+	}
+	if err := mayFederate(configs.Items, target); err != nil {
 		return nil, nil, err
 	}
 	config := typeconfig.ForTarget(target, request.federatedGroup, request.federatedVersion)
@@ -172,11 +178,11 @@ func (h *host) resolve(ctx context.Context, request typeRequest) (*corev1b1.Fede
 }
 
 // mayFederate refuses types whose propagation cannot work.
-func mayFederate(target metav1.APIResource) error {
-	switch target.Group {
-	case api.FederatedGroup:
+func mayFederate(configs []corev1b1.FederatedTypeConfig, target metav1.APIResource) error {
+	switch {
+	case target.Group == api.FederatedGroup || federates(configs, target):
 		return fmt.Errorf("%s is a federated kind itself; enable the type that it federates", qualified(target))
-	case corev1b1.SchemeGroupVersion.Group:
+	case target.Group == corev1b1.SchemeGroupVersion.Group:
 		return fmt.Errorf("%s is the hub's own and cannot be propagated", qualified(target))
 	}
 	for _, verb := range []string{"create", "list", "watch", "delete"} {
@@ -192,16 +198,16 @@ func (w *writer) enable(ctx context.Context, config *corev1b1.FederatedTypeConfi
 	h := w.host
 	err := h.client.Get(ctx, client.ObjectKey{Name: h.namespace}, &corev1.Namespace{})
 	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("the host cluster (context %q) has no namespace %q for the hub. Prepare it (hansa init), or name the right one with --kubefed-namespace", h.context, h.namespace)
+		return fmt.Errorf("the host cluster (context %q) has no namespace %q for the hub. Prepare it (%s), or name the right one with --kubefed-namespace", h.context, h.namespace, h.initCommand())
 	}
 	if err != nil {
 		return h.explain("reading namespace "+h.namespace, err)
 	}
-	all := &corev1b1.FederatedTypeConfigList{}
-	if err := h.client.List(ctx, all, client.InNamespace(h.namespace)); err != nil {
-		return h.explain("listing FederatedTypeConfigs", err)
+	all, err := h.typeConfigs(ctx)
+	if err != nil {
+		return err
 	}
-	live, err := conflicts(config, all.Items)
+	live, err := conflicts(h.program, config, all)
 	if err != nil {
 		return err
 	}
@@ -216,7 +222,7 @@ func (w *writer) enable(ctx context.Context, config *corev1b1.FederatedTypeConfi
 
 // conflicts returns the FederatedTypeConfig that a type has already, if any, and refuses what would make two types
 // write to one federated kind, or give a type another federated kind.
-func conflicts(config *corev1b1.FederatedTypeConfig, all []corev1b1.FederatedTypeConfig) (*corev1b1.FederatedTypeConfig, error) {
+func conflicts(program string, config *corev1b1.FederatedTypeConfig, all []corev1b1.FederatedTypeConfig) (*corev1b1.FederatedTypeConfig, error) {
 	federatedName := func(c *corev1b1.FederatedTypeConfig) string {
 		return typeconfig.QualifiedName(c.Spec.FederatedType.PluralName, c.Spec.FederatedType.Group)
 	}
@@ -232,8 +238,8 @@ func conflicts(config *corev1b1.FederatedTypeConfig, all []corev1b1.FederatedTyp
 		}
 	}
 	if live != nil && (federatedName(live) != federatedName(config) || live.Spec.FederatedType.Version != config.Spec.FederatedType.Version) {
-		return nil, fmt.Errorf("%s is enabled already, with the federated kind %s/%s, which cannot be changed to %s/%s. Disable it first (hansa disable %s), or leave out --federated-group and --federated-version",
-			config.Name, federatedName(live), live.Spec.FederatedType.Version, federatedName(config), config.Spec.FederatedType.Version, config.Name)
+		return nil, fmt.Errorf("%s is enabled already, with the federated kind %s/%s, which cannot be changed to %s/%s. Disable it first (%s disable %s), or leave out --federated-group and --federated-version",
+			config.Name, federatedName(live), live.Spec.FederatedType.Version, federatedName(config), config.Spec.FederatedType.Version, program, config.Name)
 	}
 	return live, nil
 }
@@ -270,11 +276,14 @@ func (w *writer) typeConfig(ctx context.Context, wanted, live *corev1b1.Federate
 	return nil
 }
 
-// hintGrant says how to allow a type in members, when join does not already.
+// hintGrant says how to allow a type in members, when join does not already. kubefedctl's join grants everything.
 func (w *writer) hintGrant(config *corev1b1.FederatedTypeConfig) {
+	if w.name == Kubefedctl {
+		return
+	}
 	if slices.ContainsFunc(typeconfig.Defaults(""), func(known corev1b1.FederatedTypeConfig) bool { return known.Name == config.Name }) {
 		return
 	}
-	fmt.Fprintf(w.streams.ErrOut, "note: members that were not joined with --cluster-admin do not allow this type yet. The status of the FederatedTypeConfig names them and the command that grants it:\n"+
+	fmt.Fprintf(w.streams.ErrOut, "note: members that were not joined with --cluster-admin may not allow this type yet. If so, the status of the FederatedTypeConfig names them and the command that grants it:\n"+
 		"  kubectl -n %s get federatedtypeconfig %s -o yaml\n", w.host.namespace, config.Name)
 }

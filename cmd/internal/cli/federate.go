@@ -234,18 +234,19 @@ func (h *host) read(ctx context.Context, kind metav1.APIResource, namespace, nam
 func (p *program) batches(ctx context.Context, h *host, order kindList, objects map[string][]*unstructured.Unstructured, f federateFlags) ([]batch, error) {
 	var made []batch
 	var missing []string
+	configs, err := h.typeConfigs(ctx)
+	if err != nil && f.output == "" {
+		return nil, err
+	}
 	for _, kind := range order {
-		config, err := h.typeConfigOf(ctx, kind)
-		if err != nil && f.output == "" {
-			return nil, err
-		}
+		config := typeConfigNamed(configs, qualified(kind))
 		b := batch{config: config, enabled: config != nil}
 		if config == nil {
 			if !f.enableType && f.output == "" {
 				missing = append(missing, qualified(kind))
 				continue
 			}
-			if err := mayFederate(kind); err != nil {
+			if err := mayFederate(configs, kind); err != nil {
 				return nil, err
 			}
 			b.config = typeconfig.ForTarget(kind, "", "")
@@ -325,8 +326,13 @@ func (w *writer) createFederated(ctx context.Context, object *unstructured.Unstr
 	return w.host.explain("creating "+what, last)
 }
 
+// isNamespaceMissing tells a namespace that does not exist from a kind that is not served (yet).
 func isNamespaceMissing(err error) bool {
-	return strings.Contains(err.Error(), "namespaces")
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return status.Status().Details.Kind == "namespaces"
 }
 
 // skipped types hold what controllers create, in each cluster anew.
@@ -381,9 +387,7 @@ func leftOut(kind metav1.APIResource, names []string) bool {
 
 // hubsOwn tells whether a kind is federated or of the hub itself.
 func hubsOwn(kind metav1.APIResource, configs []corev1b1.FederatedTypeConfig) bool {
-	return strings.HasSuffix(kind.Group, ".kubefed.io") || slices.ContainsFunc(configs, func(c corev1b1.FederatedTypeConfig) bool {
-		return c.Spec.FederatedType.Group == kind.Group && c.Spec.FederatedType.Kind == kind.Kind
-	})
+	return strings.HasSuffix(kind.Group, ".kubefed.io") || federates(configs, kind)
 }
 
 // ofController tells whether each cluster makes an object by itself: it has a controlling owner, or is one of those

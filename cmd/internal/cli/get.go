@@ -32,6 +32,7 @@ type getFlags struct {
 // query is what get looks for.
 type query struct {
 	getFlags
+	program   string // that runs, for messages
 	kind      metav1.APIResource
 	names     []string // empty: all
 	namespace string   // empty: all, or a cluster-scoped kind
@@ -102,7 +103,7 @@ func (p *program) completeGet(cmd *cobra.Command, args []string, word string) ([
 }
 
 func (p *program) runGet(ctx context.Context, h *host, what string, names []string, f getFlags) error {
-	q := &query{getFlags: f, names: names, now: time.Now, rows: printers.GetNewTabWriter(p.streams.Out)}
+	q := &query{getFlags: f, program: p.name, names: names, now: time.Now, rows: printers.GetNewTabWriter(p.streams.Out)}
 	if slices.Contains([]string{"clusters", "cluster", "kubefedclusters", "kubefedcluster", "kfc"}, what) {
 		q.kind = metav1.APIResource{Group: corev1b1.SchemeGroupVersion.Group, Version: corev1b1.SchemeGroupVersion.Version, Kind: clusterKind, Name: "kubefedclusters", Namespaced: true}
 		q.namespace = h.namespace
@@ -159,16 +160,34 @@ func (h *host) kindOf(ctx context.Context, name string) (metav1.APIResource, err
 
 // isFederated tells whether a kind is a federated one: its objects are in the host, and carry propagation's status.
 func (h *host) isFederated(ctx context.Context, kind metav1.APIResource) (bool, error) {
-	configs := &corev1b1.FederatedTypeConfigList{}
-	if err := h.client.List(ctx, configs, client.InNamespace(h.namespace)); err != nil {
-		return false, h.explain("listing FederatedTypeConfigs", err)
+	configs, err := h.typeConfigs(ctx)
+	return federates(configs, kind), err
+}
+
+// typeConfigs lists all FederatedTypeConfigs.
+func (h *host) typeConfigs(ctx context.Context) ([]corev1b1.FederatedTypeConfig, error) {
+	all := &corev1b1.FederatedTypeConfigList{}
+	if err := h.client.List(ctx, all, client.InNamespace(h.namespace)); err != nil {
+		return nil, h.explain("listing FederatedTypeConfigs", err)
 	}
-	for _, config := range configs.Items {
-		if config.Spec.FederatedType.Group == kind.Group && config.Spec.FederatedType.Kind == kind.Kind {
-			return true, nil
+	return all.Items, nil
+}
+
+// federates tells whether a kind is the federated kind of a type.
+func federates(configs []corev1b1.FederatedTypeConfig, kind metav1.APIResource) bool {
+	return slices.ContainsFunc(configs, func(c corev1b1.FederatedTypeConfig) bool {
+		return c.Spec.FederatedType.Group == kind.Group && c.Spec.FederatedType.Kind == kind.Kind
+	})
+}
+
+// typeConfigNamed picks a FederatedTypeConfig by its own name; nil when there is none.
+func typeConfigNamed(configs []corev1b1.FederatedTypeConfig, name string) *corev1b1.FederatedTypeConfig {
+	for i := range configs {
+		if configs[i].Name == name {
+			return &configs[i]
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // typeConfigOf returns the FederatedTypeConfig of a target type; nil when the type is not enabled.

@@ -70,6 +70,17 @@ func TestFind(t *testing.T) {
 }
 
 func TestMayFederate(t *testing.T) {
+	// A federated kind may be of any group: what is one, the FederatedTypeConfigs say.
+	configs := []corev1b1.FederatedTypeConfig{{Spec: corev1b1.FederatedTypeConfigSpec{
+		FederatedType: corev1b1.APIResource{Group: "example.com", Kind: "FederatedBar"},
+	}}}
+	bar := metav1.APIResource{Group: "example.com", Kind: "FederatedBar", Name: "federatedbars", Verbs: []string{"create", "list", "watch", "delete"}}
+	if err := mayFederate(configs, bar); err == nil {
+		t.Error("the federated kind of another group is not federated again")
+	}
+	if err := mayFederate(nil, bar); err != nil {
+		t.Errorf("a kind that is called so and is none is a kind like others: %v", err)
+	}
 	for name, want := range map[string]string{
 		"deployments": "", "federatedservices": "federated kind itself", "bindings": "does not support",
 	} {
@@ -77,7 +88,7 @@ func TestMayFederate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = mayFederate(kind)
+		err = mayFederate(configs, kind)
 		if (want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), want)) {
 			t.Errorf("mayFederate(%s) = %v, want %q", name, err, want)
 		}
@@ -114,7 +125,7 @@ func TestConflicts(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			live, err := conflicts(tc.wanted, []corev1b1.FederatedTypeConfig{*tc.have})
+			live, err := conflicts(Hansa, tc.wanted, []corev1b1.FederatedTypeConfig{*tc.have})
 			if (tc.err == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tc.err)) {
 				t.Errorf("%s\nerror %v, want %q", tc.reason, err, tc.err)
 			}

@@ -32,6 +32,9 @@ func (p *program) newOrphaning() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	isFederated := func(kind string) bool { return strings.HasPrefix(kind, "Federated") }
+	var dryRun bool
+	cmd.PersistentFlags().BoolVar(&dryRun, "dry-run", false, "Change nothing")
+	must(cmd.PersistentFlags().MarkHidden("dry-run")) // KubeFed takes it everywhere
 	add := func(use, short, example string, run func(ctx context.Context, h *host, object *unstructured.Unstructured) error) {
 		cmd.AddCommand(&cobra.Command{
 			Use:               use + " FEDERATED-TYPE NAME",
@@ -55,12 +58,12 @@ func (p *program) newOrphaning() *cobra.Command {
 	add("enable", "Let the members keep their objects when the federated object is deleted", `
 		{} orphaning-deletion enable federateddeployment web -n shop`,
 		func(ctx context.Context, h *host, object *unstructured.Unstructured) error {
-			return p.setOrphaning(ctx, h, object, true)
+			return p.setOrphaning(ctx, h, object, true, dryRun)
 		})
 	add("disable", "Delete the objects in the members with the federated object (the default)", `
 		{} orphaning-deletion disable federateddeployment web -n shop`,
 		func(ctx context.Context, h *host, object *unstructured.Unstructured) error {
-			return p.setOrphaning(ctx, h, object, false)
+			return p.setOrphaning(ctx, h, object, false, dryRun)
 		})
 	add("status", "Print "+orphaningEnabled+" or "+orphaningDisabled, `
 		{} orphaning-deletion status federateddeployment web -n shop`,
@@ -81,7 +84,7 @@ func (p *program) federatedObject(ctx context.Context, h *host, typeName, name s
 	if err != nil {
 		return nil, fmt.Errorf("host cluster (context %q): %w", h.context, err)
 	}
-	kind, err = h.federatedOf(ctx, kinds, kind)
+	kind, err = p.federatedOf(ctx, h, kinds, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -100,21 +103,24 @@ func (p *program) federatedObject(ctx context.Context, h *host, typeName, name s
 	return object, h.explain(fmt.Sprintf("reading %s %s/%s", kind.Kind, key.Namespace, name), err)
 }
 
-// federatedOf returns the federated kind of a target type, and any other kind as it is. A kind that no
-// FederatedTypeConfig names as federated kind is taken with a warning, as in KubeFed.
-func (h *host) federatedOf(ctx context.Context, kinds kindList, kind metav1.APIResource) (metav1.APIResource, error) {
-	if kind.Group == api.FederatedGroup {
-		return kind, nil
-	}
-	config, err := h.typeConfigOf(ctx, kind)
+// federatedOf returns the federated kind of a target type, and a federated kind as it is. A kind that is neither is taken
+// with a warning, as in KubeFed.
+func (p *program) federatedOf(ctx context.Context, h *host, kinds kindList, kind metav1.APIResource) (metav1.APIResource, error) {
+	configs, err := h.typeConfigs(ctx)
 	if err != nil {
 		return metav1.APIResource{}, err
 	}
-	if config == nil {
-		return metav1.APIResource{}, fmt.Errorf("%s is neither a federated kind nor enabled for propagation. Enable it: hansa enable %s", qualified(kind), qualified(kind))
+	if federates(configs, kind) {
+		return kind, nil
 	}
-	federated := config.Spec.FederatedType
-	return kinds.find(federated.PluralName + "." + federated.Group)
+	if config := typeConfigNamed(configs, qualified(kind)); config != nil {
+		federated := config.Spec.FederatedType
+		return kinds.find(federated.PluralName + "." + federated.Group)
+	}
+	if kind.Group != api.FederatedGroup {
+		p.warn("%s is neither a federated kind of an enabled type nor enabled itself; nothing acts upon the annotation then", qualified(kind))
+	}
+	return kind, nil
 }
 
 func orphaning(object *unstructured.Unstructured) string {
@@ -124,7 +130,7 @@ func orphaning(object *unstructured.Unstructured) string {
 	return orphaningDisabled
 }
 
-func (p *program) setOrphaning(ctx context.Context, h *host, object *unstructured.Unstructured, on bool) error {
+func (p *program) setOrphaning(ctx context.Context, h *host, object *unstructured.Unstructured, on, dryRun bool) error {
 	what := fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
 	if (orphaning(object) == orphaningEnabled) == on {
 		return nil
@@ -133,8 +139,12 @@ func (p *program) setOrphaning(ctx context.Context, h *host, object *unstructure
 	if on {
 		value = `"true"`
 	}
+	var options []client.PatchOption
+	if dryRun {
+		options = append(options, client.DryRunAll)
+	}
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%s}}}`, api.OrphanAnnotation, value)
-	if err := h.client.Patch(ctx, object, client.RawPatch("application/merge-patch+json", []byte(patch))); err != nil {
+	if err := h.client.Patch(ctx, object, client.RawPatch("application/merge-patch+json", []byte(patch)), options...); err != nil {
 		return h.explain("annotating "+what, err)
 	}
 	return nil

@@ -8,7 +8,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -55,6 +54,7 @@ func NewCommand(name string, streams genericiooptions.IOStreams) *cobra.Command 
 			{} init --host-cluster-context=hub
 			{} join m1 --host-cluster-context=hub
 			{} get clusters --host-cluster-context=hub`),
+		Version:       thisBuild().Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -75,14 +75,19 @@ func NewCommand(name string, streams genericiooptions.IOStreams) *cobra.Command 
 	return root
 }
 
-// Execute runs a command tree and returns the exit code of the process: 0, or 1 after an error, which it prints.
+// interruptedCode is the exit code after an interrupt: 128 and the number of SIGINT, as shells have it.
+const interruptedCode = 130
+
+// Execute runs a command tree and returns the exit code of the process: 0, 1 after an error, which it prints, or 130
+// after an interrupt.
 func Execute(ctx context.Context, root *cobra.Command) int {
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		fmt.Fprintln(root.ErrOrStderr(), "interrupted")
+	case ctx.Err() != nil: // whatever it was doing, it failed because of that
+		fmt.Fprintf(root.ErrOrStderr(), "Interrupted: %v\nThe same command may be repeated.\n", err)
+		return interruptedCode
 	default:
 		fmt.Fprintf(root.ErrOrStderr(), "Error: %v\n", err)
 	}

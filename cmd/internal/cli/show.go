@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -36,8 +35,9 @@ type source struct {
 // listed is what a source answered.
 type listed struct {
 	source  source
+	query   *query // as the source serves the kind
 	objects []unstructured.Unstructured
-	version string // resourceVersion to watch from
+	version string // resourceVersion to watch from; empty: it failed, or the kind is not served
 	err     error
 }
 
@@ -141,36 +141,77 @@ func (q *query) open(s source, timeout time.Duration) (dynamic.ResourceInterface
 	return made.Resource(q.resource()), nil
 }
 
-// list asks one source. A kind that a member does not serve has no objects there, which is no error.
+// list asks one source. A kind that a member does not serve has no objects there, which is no error; one that it serves
+// in another version than the host is asked for in that.
 func list(ctx context.Context, q *query, s source) listed {
-	timeout := memberTimeout
-	if s.down {
-		timeout = downMemberTimeout
+	answer, err := q.listOnce(ctx, s)
+	if apierrors.IsNotFound(err) && s.name != "" {
+		served, unserved := q.servedBy(ctx, s)
+		switch {
+		case unserved != nil:
+			return listed{source: s, query: q, err: unserved}
+		case served == nil:
+			return listed{source: s, query: q}
+		}
+		q = served
+		answer, err = q.listOnce(ctx, s)
 	}
-	resources, err := q.open(s, timeout)
 	if err != nil {
-		return listed{source: s, err: err}
-	}
-	answer, err := resources.List(ctx, metav1.ListOptions{LabelSelector: q.selector})
-	switch {
-	case apierrors.IsNotFound(err) && s.name != "":
-		return listed{source: s}
-	case err != nil:
-		return listed{source: s, err: explainMember(q, s, err)}
+		return listed{source: s, query: q, err: explainMember(q, s, err)}
 	}
 	objects := slices.DeleteFunc(answer.Items, func(o unstructured.Unstructured) bool { return !q.wants(o.GetName()) })
 	for i := range objects {
 		objects[i].SetGroupVersionKind(schema.GroupVersionKind{Group: q.kind.Group, Version: q.kind.Version, Kind: q.kind.Kind})
 	}
-	return listed{source: s, objects: objects, version: answer.GetResourceVersion()}
+	return listed{source: s, query: q, objects: objects, version: answer.GetResourceVersion()}
 }
 
+func (q *query) listOnce(ctx context.Context, s source) (*unstructured.UnstructuredList, error) {
+	resources, err := q.open(s, s.timeout())
+	if err != nil {
+		return nil, err
+	}
+	return resources.List(ctx, metav1.ListOptions{LabelSelector: q.selector})
+}
+
+// timeout is how long a source may hold up the table.
+func (s source) timeout() time.Duration {
+	if s.down {
+		return downMemberTimeout
+	}
+	return memberTimeout
+}
+
+// servedBy returns the query in the version that a member serves its kind in; nil when it does not serve the kind.
+func (q *query) servedBy(ctx context.Context, s source) (*query, error) {
+	config := rest.CopyConfig(s.config)
+	config.Timeout = s.timeout()
+	kinds, err := kindsOf(ctx, config, "", fmt.Sprintf("cluster %q", s.name))
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(kinds, func(k metav1.APIResource) bool { return k.Group == q.kind.Group && k.Kind == q.kind.Kind })
+	if i < 0 {
+		return nil, nil //nolint:nilnil // absent is an answer, not a failure
+	}
+	other := *q
+	other.kind = kinds[i]
+	return &other, nil
+}
+
+// explainMember says which source did not answer a query, why, and what to do.
 func explainMember(q *query, s source, err error) error {
+	if s.err != nil {
+		return s.err // said already what is wrong
+	}
 	if s.name == "" && apierrors.IsNotFound(err) {
-		return fmt.Errorf("the host cluster (%s) does not serve %s. If it has no federation API yet, prepare it: hansa init", s.config.Host, qualified(q.kind))
+		return fmt.Errorf("the host cluster (%s) does not serve %s. If it has no federation API yet, prepare it: %s init", s.config.Host, qualified(q.kind), q.program)
 	}
 	if s.name == "" {
 		return unreachable("host cluster", s.config, err)
+	}
+	if apierrors.IsUnauthorized(err) {
+		return fmt.Errorf("cluster %q refuses the hub's token: %w. Join it again: %s join %s --error-on-existing=false", s.name, err, q.program, s.name)
 	}
 	if apierrors.IsForbidden(err) {
 		return fmt.Errorf("cluster %q does not let the hub list %s: %w", s.name, qualified(q.kind), err)
@@ -248,99 +289,4 @@ func objectName(q *query, cluster string, object *unstructured.Unstructured) str
 		name = cluster + "/" + name
 	}
 	return name
-}
-
-// follow prints objects as they change, until the context ends. A watch that breaks is taken up again.
-func (p *program) follow(ctx context.Context, q *query, results []listed, columns []column) error {
-	changes := make(chan change)
-	var group sync.WaitGroup
-	for _, result := range results {
-		if result.err == nil && result.version != "" {
-			group.Go(func() { p.followOne(ctx, q, result, changes) })
-		}
-	}
-	go func() { group.Wait(); close(changes) }()
-	for c := range changes {
-		if c.err != nil {
-			p.warn("%v", c.err)
-			continue
-		}
-		switch q.output {
-		case "json", "yaml":
-			if err := writeValue(p.streams.Out, q.output, annotated(c.cluster, c.object)); err != nil {
-				return err
-			}
-		case "name":
-			p.say("%s", objectName(q, c.cluster, c.object))
-		default:
-			row := cells(q, columns, c.cluster, c.object)
-			if c.deleted {
-				row = append(row, "(deleted)")
-			}
-			if err := (table{rows: [][]string{row}}).write(q.rows, false); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// change is an object that changed in a cluster, or why a cluster cannot be watched any more.
-type change struct {
-	cluster string
-	object  *unstructured.Unstructured
-	deleted bool
-	err     error
-}
-
-func (p *program) followOne(ctx context.Context, q *query, from listed, out chan<- change) {
-	send := func(c change) bool {
-		select {
-		case out <- c:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	version := from.version
-	for ctx.Err() == nil {
-		next, err := q.watchOnce(ctx, from.source, version, send)
-		if err != nil {
-			if ctx.Err() == nil {
-				send(change{err: fmt.Errorf("%w. It is not watched any more", explainMember(q, from.source, err))})
-			}
-			return
-		}
-		version = next
-	}
-}
-
-// watchOnce watches until the server ends the watch, and returns where to take it up again.
-func (q *query) watchOnce(ctx context.Context, s source, version string, send func(change) bool) (string, error) {
-	resources, err := q.open(s, 0)
-	if err != nil {
-		return "", err
-	}
-	watcher, err := resources.Watch(ctx, metav1.ListOptions{LabelSelector: q.selector, ResourceVersion: version, AllowWatchBookmarks: true})
-	if err != nil {
-		return "", err
-	}
-	defer watcher.Stop()
-	for event := range watcher.ResultChan() {
-		if event.Type == watch.Error {
-			return "", apierrors.FromObject(event.Object)
-		}
-		object, ok := event.Object.(*unstructured.Unstructured)
-		if !ok {
-			continue
-		}
-		version = object.GetResourceVersion()
-		if event.Type == watch.Bookmark || !q.wants(object.GetName()) {
-			continue
-		}
-		if !send(change{cluster: s.name, object: object, deleted: event.Type == watch.Deleted}) {
-			break
-		}
-	}
-	return version, nil
 }
