@@ -122,7 +122,7 @@ func Resources(ctx context.Context, config *rest.Config, ask func(discovery.Disc
 	case a := <-answers:
 		return a.lists, a.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, ctx.Err()
 	}
 }
 
@@ -134,6 +134,8 @@ func Advice(err error) string {
 		invalid   x509.CertificateInvalidError
 	)
 	switch {
+	case errors.Is(err, context.Canceled):
+		return "It was interrupted."
 	case errors.As(err, &unknownCA):
 		return "The server's certificate is not signed by the CA of the context. Check certificate-authority-data in the kubeconfig."
 	case errors.As(err, &wrongHost):

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -112,14 +111,8 @@ func differs(wanted, live client.Object) bool {
 	case *rbacv1.RoleBinding:
 		have, ok := live.(*rbacv1.RoleBinding)
 		return !ok || want.RoleRef != have.RoleRef || !equality.Semantic.DeepEqual(want.Subjects, have.Subjects)
-	case *admissionregistrationv1.ValidatingAdmissionPolicy:
-		have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicy)
-		return !ok || !equality.Semantic.DeepEqual(want.Spec, have.Spec)
-	case *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
-		have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding)
-		return !ok || !equality.Semantic.DeepEqual(want.Spec, have.Spec)
 	}
-	return false
+	return guardDiffers(wanted, live)
 }
 
 func roleRefDiffers(wanted, live client.Object) bool {
@@ -158,18 +151,12 @@ func copyContent(wanted, live client.Object) {
 		if have, ok := live.(*rbacv1.RoleBinding); ok {
 			have.Subjects = want.Subjects
 		}
-	case *admissionregistrationv1.ValidatingAdmissionPolicy:
-		if have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicy); ok {
-			have.Spec = want.Spec
-		}
-	case *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
-		if have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding); ok {
-			have.Spec = want.Spec
-		}
 	case *corev1.ServiceAccount:
 		if have, ok := live.(*corev1.ServiceAccount); ok {
 			have.AutomountServiceAccountToken = want.AutomountServiceAccountToken
 		}
+	default:
+		copyGuard(wanted, live)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -55,6 +56,33 @@ func guardSpec(hub account) admissionregistrationv1.ValidatingAdmissionPolicySpe
 			Expression: `!has(object.type) || !(object.type in ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"])`,
 			Message:    "the hub may not write Secrets that make the cluster issue credentials; only a hub joined with --cluster-admin may",
 		}},
+	}
+}
+
+// guardDiffers is differs for what a guard is made of.
+func guardDiffers(wanted, live client.Object) bool {
+	switch want := wanted.(type) {
+	case *admissionregistrationv1.ValidatingAdmissionPolicy:
+		have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicy)
+		return !ok || !equality.Semantic.DeepEqual(want.Spec, have.Spec)
+	case *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
+		have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding)
+		return !ok || !equality.Semantic.DeepEqual(want.Spec, have.Spec)
+	}
+	return false
+}
+
+// copyGuard is copyContent for what a guard is made of.
+func copyGuard(wanted, live client.Object) {
+	switch want := wanted.(type) {
+	case *admissionregistrationv1.ValidatingAdmissionPolicy:
+		if have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicy); ok {
+			have.Spec = want.Spec
+		}
+	case *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
+		if have, ok := live.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding); ok {
+			have.Spec = want.Spec
+		}
 	}
 }
 

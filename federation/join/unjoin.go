@@ -319,7 +319,7 @@ func leftBehind(hub account) []string {
 		fmt.Sprintf("serviceaccount/%s/%s", hub.Namespace, hub.Name),
 		fmt.Sprintf("clusterroles %s, %s, %s", api.MemberRole, HubRole, DefaultTypesRole),
 		fmt.Sprintf("clusterrolebinding/%s, or clusterrole and clusterrolebinding/%s", memberBindingName(hub.Namespace, hub.Name), adminRoleName(hub.Name)),
-		fmt.Sprintf("validatingadmissionpolicy and validatingadmissionpolicybinding/%s", guardName(hub.Namespace, hub.Name)),
+		"validatingadmissionpolicy and validatingadmissionpolicybinding/"+guardName(hub.Namespace, hub.Name),
 		fmt.Sprintf("role and rolebinding/%s/%s", hub.Namespace, tokenRoleName(hub.Name)),
 	)
 	return left

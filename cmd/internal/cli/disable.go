@@ -71,13 +71,8 @@ func (w *writer) disable(ctx context.Context, request typeRequest, deleteCRD boo
 	if err != nil {
 		return err
 	}
-	if config == nil && !deleteCRD && w.name == Kubefedctl {
-		w.say("FederatedTypeConfig %q does not exist", w.host.namespace+"/"+request.name) // KubeFed's words, and no error
-		return nil
-	}
 	if config == nil && !deleteCRD {
-		return fmt.Errorf("%q is not enabled: there is no FederatedTypeConfig for it in namespace %s of the host cluster (context %q). See: kubectl -n %s get federatedtypeconfigs",
-			request.name, w.host.namespace, w.host.context, w.host.namespace)
+		return w.notEnabled(request.name)
 	}
 	federated := config
 	if federated == nil {
@@ -107,6 +102,16 @@ func (w *writer) disable(ctx context.Context, request typeRequest, deleteCRD boo
 		return nil
 	}
 	return w.deleteTypeConfig(ctx, config)
+}
+
+// notEnabled answers a disable of a type that is not enabled: an error, but for KubeFed's scripts, which may repeat it.
+func (w *writer) notEnabled(name string) error {
+	if w.name == Kubefedctl {
+		w.say("FederatedTypeConfig %q does not exist", w.host.namespace+"/"+name)
+		return nil
+	}
+	return fmt.Errorf("%q is not enabled: there is no FederatedTypeConfig for it in namespace %s of the host cluster (context %q). See: kubectl -n %s get federatedtypeconfigs",
+		name, w.host.namespace, w.host.context, w.host.namespace)
 }
 
 // enabled finds a FederatedTypeConfig by its own name or by a name of its target type; nil when there is none. Neither

@@ -112,7 +112,7 @@ func (f *follower) complain(ctx context.Context, err error) {
 		return
 	}
 	f.told = true
-	f.send(ctx, change{err: fmt.Errorf("%w. Its objects are shown again when it answers", explainMember(f.from.query, f.from.source, err))})
+	f.send(ctx, change{err: fmt.Errorf("%w\nIts objects are shown again when it answers", explainMember(f.from.query, f.from.source, err))})
 }
 
 // catchUp lists a source again, and sends what changed since it was last seen.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/liggitt/tabwriter"
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/cli-runtime/pkg/printers"
@@ -188,17 +187,4 @@ func typeConfigNamed(configs []corev1b1.FederatedTypeConfig, name string) *corev
 		}
 	}
 	return nil
-}
-
-// typeConfigOf returns the FederatedTypeConfig of a target type; nil when the type is not enabled.
-func (h *host) typeConfigOf(ctx context.Context, target metav1.APIResource) (*corev1b1.FederatedTypeConfig, error) {
-	config := &corev1b1.FederatedTypeConfig{}
-	err := h.client.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: qualified(target)}, config)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // absent is an answer, not a failure
-	}
-	if err != nil {
-		return nil, h.explain("reading FederatedTypeConfig "+qualified(target), err)
-	}
-	return config, nil
 }

@@ -155,6 +155,8 @@ func kindsOf(ctx context.Context, config *rest.Config, version, where string) (k
 // unreachable wraps an error of a request with the cluster it went to and the next step.
 func unreachable(where string, config *rest.Config, err error) error {
 	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("asking the %s: %w", where, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("the %s at %s refuses the credentials: %w. %s", where, config.Host, err, join.Advice(err))
 	case apierrors.ReasonForError(err) != "":
