@@ -18,8 +18,13 @@ import (
 	"github.com/hansa-dev/hansa/federation/sync/plan"
 )
 
-// patience is how long the status waits for clusters that have not answered, so that one write tells of all of them.
-const patience = 2 * time.Second
+// The status waits for clusters that have not answered, so that one write tells of all of them: for patience, and while
+// the type's lanes have work for busyPatience, looking again every busyCheck.
+const (
+	patience     = 2 * time.Second
+	busyPatience = 10 * time.Second
+	busyCheck    = 500 * time.Millisecond
+)
 
 // view is a copy of a record for the status lane.
 type view struct {
@@ -70,8 +75,10 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 		return verdict{}
 	}
 	said := r.summary(v, fed, members)
-	if wait := patience - v.age; wait > 0 && (v.leaving() || said.pending || said.removing() || v.unplaceable()) {
-		return verdict{after: wait}
+	if v.leaving() || said.pending || said.removing() || v.unplaceable() {
+		if wait := r.early(v.age); wait > 0 {
+			return verdict{after: wait}
+		}
 	}
 	if v.unplaceable() {
 		r.warn(key, fed, "placement", string(status.NamespaceNotFederated),
@@ -85,6 +92,17 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 	}
 	r.published(key, v)
 	return verdict{}
+}
+
+// early returns how long to wait before something unfinished is told of.
+func (r *Reconciler) early(age time.Duration) time.Duration {
+	switch {
+	case age < patience:
+		return patience - age
+	case age < busyPatience && r.spreading():
+		return busyCheck
+	}
+	return 0
 }
 
 // unplaceable reports whether the object is on hold because it cannot be told where its namespace is placed.
