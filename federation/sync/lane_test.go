@@ -45,8 +45,8 @@ func TestLaneKeepsItsLimitAndFinishesWhatItHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var working, most, finished atomic.Int32
 		lane := fedsync.NewLane(3, func(context.Context, types.NamespacedName) bool {
-			if n := working.Add(1); n > most.Load() {
-				most.Store(n)
+			n := working.Add(1)
+			for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
 			}
 			<-time.After(time.Second)
 			working.Add(-1)

@@ -75,10 +75,8 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 		return verdict{}
 	}
 	said := r.summary(v, fed, members)
-	if v.leaving() || said.pending || said.removing() || v.unplaceable() {
-		if wait := r.early(v.age); wait > 0 {
-			return verdict{after: wait}
-		}
+	if wait := r.early(v, said); wait > 0 {
+		return verdict{after: wait}
 	}
 	if v.unplaceable() {
 		r.warn(key, fed, "placement", string(status.NamespaceNotFederated),
@@ -94,12 +92,14 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 	return verdict{}
 }
 
-// early returns how long to wait before something unfinished is told of.
-func (r *Reconciler) early(age time.Duration) time.Duration {
+// early returns how long to wait before something unfinished is told of, 0 for what is finished.
+func (r *Reconciler) early(v view, said summary) time.Duration {
 	switch {
-	case age < patience:
-		return patience - age
-	case age < busyPatience && r.spreading():
+	case !v.leaving() && !said.pending && !said.removing() && !v.unplaceable():
+		return 0
+	case v.age < patience:
+		return patience - v.age
+	case v.age < busyPatience && r.spreading():
 		return busyCheck
 	}
 	return 0

@@ -74,7 +74,7 @@ func run(t *testing.T, h *fedsync.Host, tc *corev1b1.FederatedTypeConfig, client
 	running.Go(func() { fedsync.NewReconciler(h, tc, func() {}).Run(ctx) })
 	<-time.After(time.Second)
 	act()
-	<-time.After(2 * time.Second)
+	<-time.After(time.Second) // less than the patience of the status lane
 	cancel()
 	running.Wait()
 	for _, a := range client.Actions() {

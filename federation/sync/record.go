@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -128,14 +129,13 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 	complete := rec.complete()
 	last := complete && rec.want.Mode != plan.Sync && rec.want.Object != nil && len(rec.relevant) == 0
 	r.mu.Unlock()
-	if fed := r.feds.Get(r.federatedKey(key)); fed != nil {
-		if !out.pending && out.message != "" && aboutObject(out.code) {
-			r.warn(key, fed, d.name, string(out.code), out.message)
-		}
-		if fighting {
-			r.warn(key, fed, d.name, "Contested", r.kind.target.GVK.Kind+" "+key.String()+" is changed in cluster "+d.name+
-				" again and again after the hub has put it right; find out by whom, or leave the field to it. The hub repairs it less and less often.")
-		}
+	if !out.pending && out.message != "" && aboutObject(out.code) {
+		r.tell(key, d.name, string(out.code), out.message)
+	}
+	if fighting {
+		r.tell(key, d.name, "Contested", fmt.Sprintf(
+			"%s %q is changed in cluster %q again and again after the hub has put it right; find out by whom, or leave the field to it. The hub repairs it less and less often.",
+			r.kind.target.GVK.Kind, display(key), d.name))
 	}
 	switch {
 	case last:
@@ -211,6 +211,13 @@ func (rec *record) complete() bool {
 		}
 	}
 	return true
+}
+
+// tell warns about what happened in a cluster, if there still is a federated object to warn about.
+func (r *Reconciler) tell(key types.NamespacedName, member, reason, message string) {
+	if fed := r.feds.Get(r.federatedKey(key)); fed != nil {
+		r.warn(key, fed, member, reason, message)
+	}
 }
 
 // warn sends an event about a federated object, once per subject (a cluster or a part of the spec) until its reason
