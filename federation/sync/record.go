@@ -126,8 +126,11 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 	}
 	rec.take(d.name, t, out)
 	fighting := rec.outcomes[d.name].updates == contested
+	next := r.done
+	if rec.departed() {
+		next = r.out
+	}
 	complete := rec.complete()
-	last := complete && rec.want.Mode != plan.Sync && rec.want.Object != nil && len(rec.relevant) == 0
 	r.mu.Unlock()
 	if !out.pending && out.message != "" && aboutObject(out.code) {
 		r.tell(key, d.name, string(out.code), out.message)
@@ -137,13 +140,10 @@ func (r *Reconciler) settle(d *Dispatcher, key types.NamespacedName, t task, out
 			"%s %q is changed in cluster %q again and again after the hub has put it right; find out by whom, or leave the field to it. The hub repairs it less and less often.",
 			r.kind.target.GVK.Kind, display(key), d.name))
 	}
-	switch {
-	case last:
-		r.out.add(key)
-	case complete:
-		r.done.add(key)
-	default:
-		r.done.queue.AddAfter(key, patience)
+	if complete {
+		next.add(key)
+	} else {
+		next.queue.AddAfter(key, patience)
 	}
 }
 
@@ -211,6 +211,11 @@ func (rec *record) complete() bool {
 		}
 	}
 	return true
+}
+
+// departed reports whether a federated object is to go and no cluster has anything of it any more.
+func (rec *record) departed() bool {
+	return rec.want.Mode != plan.Sync && rec.want.Object != nil && len(rec.relevant) == 0
 }
 
 // tell warns about what happened in a cluster, if there still is a federated object to warn about.
