@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -117,7 +118,31 @@ func (p *program) show(ctx context.Context, q *query, sources []source, columns 
 	if failed {
 		return fmt.Errorf("%w: see the warnings. For the state of the clusters: %s get clusters", errIncomplete, p.name)
 	}
-	return nil
+	return q.missing(results)
+}
+
+// missing returns an error that names what was asked for by name and found nowhere.
+func (q *query) missing(results []listed) error {
+	found := map[string]bool{}
+	for _, result := range results {
+		for i := range result.objects {
+			found[result.objects[i].GetName()] = true
+		}
+	}
+	absent := slices.DeleteFunc(slices.Clone(q.names), func(name string) bool { return found[name] })
+	if len(absent) == 0 {
+		return nil
+	}
+	where, next := "", fmt.Sprintf("List what there is: %s get %s", q.program, q.kind.Name)
+	if q.namespace != "" {
+		where = " in namespace " + q.namespace
+	}
+	if q.kind.Kind == clusterKind {
+		next = fmt.Sprintf("List the members: %s get clusters", q.program)
+	} else if len(results) > 1 || results[0].source.name != "" {
+		where += " of any member"
+	}
+	return fmt.Errorf("%s %s not found%s. %s", qualified(q.kind), strings.Join(absent, ", "), where, next)
 }
 
 func (q *query) resource() schema.GroupVersionResource {
@@ -247,6 +272,9 @@ func (p *program) print(q *query, results []listed, columns []column) error {
 			p.say("%s", objectName(q, i.cluster, i.object))
 		}
 		return nil
+	}
+	if len(items) == 0 && len(q.names) > 0 {
+		return nil // missing says so
 	}
 	if len(items) == 0 && !q.watch {
 		if q.kind.Kind == clusterKind {
