@@ -11,10 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -56,37 +54,15 @@ func newFixture(ctx context.Context, keep string) (*fixture, error) {
 	if f.dir, err = os.MkdirTemp("", labPrefix); err != nil {
 		return f, fmt.Errorf("making a folder for programs: %w", err)
 	}
-	if err := removeStale(ctx); err != nil {
+	if err := lab.Sweep(ctx, labPrefix); err != nil {
 		return f, err
 	}
 	name := keep
 	if name == "" {
-		name = labPrefix + strconv.Itoa(os.Getpid())
+		name = lab.OwnName(labPrefix)
 	}
 	f.lab, err = lab.New(lab.Options{Name: name, Members: len(members), Out: os.Stderr})
 	return f, err
-}
-
-// removeStale takes down the labs of test processes that ended without doing so themselves: killed, or out of time.
-func removeStale(ctx context.Context) error {
-	names, err := lab.Names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		pid, err := strconv.Atoi(strings.TrimPrefix(name, labPrefix))
-		if !strings.HasPrefix(name, labPrefix) || err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			continue
-		}
-		stale, err := lab.New(lab.Options{Name: name})
-		if err != nil {
-			return err
-		}
-		if _, err := stale.Down(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (f *fixture) say(format string, args ...any) {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -61,10 +60,10 @@ type Rig struct {
 // Up boots a lab with so many members, builds and starts the hub, and joins the members. Progress goes to out. The
 // caller takes the rig down, also after an error other than of Up itself.
 func Up(ctx context.Context, members int, out io.Writer) (*Rig, error) {
-	if err := sweep(ctx); err != nil {
+	if err := lab.Sweep(ctx, labPrefix); err != nil {
 		return nil, err
 	}
-	l, err := lab.New(lab.Options{Name: labPrefix + strconv.Itoa(os.Getpid()), Members: members, Out: out})
+	l, err := lab.New(lab.Options{Name: lab.OwnName(labPrefix), Members: members, Out: out})
 	if err != nil {
 		return nil, err
 	}
@@ -73,31 +72,6 @@ func Up(ctx context.Context, members int, out io.Writer) (*Rig, error) {
 		return nil, errors.Join(err, r.Down(ctx))
 	}
 	return r, nil
-}
-
-// sweep takes down the labs of benchmarks that were killed.
-func sweep(ctx context.Context) error {
-	names, err := lab.Names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		pid, err := strconv.Atoi(strings.TrimPrefix(name, labPrefix))
-		if err != nil || !strings.HasPrefix(name, labPrefix) {
-			continue
-		}
-		if _, err := lab.Identify(pid); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		left, err := lab.New(lab.Options{Name: name})
-		if err != nil {
-			return err
-		}
-		if _, err := left.Down(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (r *Rig) up(ctx context.Context) error {
