@@ -47,14 +47,44 @@ func (e AuditEvent) Succeeded() bool { return e.Code/100 == 2 && !e.DryRun }
 
 // AuditMark returns the present end of the cluster's audit log.
 func (c Cluster) AuditMark() (Mark, error) {
-	info, err := os.Stat(c.auditLog())
+	f, err := os.Open(c.auditLog())
 	if missing(err) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("reading the audit log of %s: %w", c.Name, err)
 	}
-	return Mark(info.Size()), nil
+	defer func() { _ = f.Close() }()
+	mark, err := lastLine(f)
+	if err != nil {
+		return 0, fmt.Errorf("reading the audit log of %s: %w", c.Name, err)
+	}
+	return mark, nil
+}
+
+// lastLine returns where the last complete line of a log ends. What follows is being written: a file grows page by page,
+// so its size may fall within a line.
+func lastLine(f io.ReadSeeker) (Mark, error) {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	chunk := make([]byte, 64<<10)
+	for end > 0 {
+		from := max(end-int64(len(chunk)), 0)
+		if _, err := f.Seek(from, io.SeekStart); err != nil {
+			return 0, err
+		}
+		part := chunk[:end-from]
+		if _, err := io.ReadFull(f, part); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			return Mark(from + int64(i) + 1), nil
+		}
+		end = from
+	}
+	return 0, nil
 }
 
 // Audit returns the write requests to the cluster since a mark in the order of their completion, and the mark to

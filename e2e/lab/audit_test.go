@@ -106,3 +106,27 @@ func TestAuditEventSucceeded(t *testing.T) {
 		})
 	}
 }
+
+func TestMarkOfALogThatIsBeingWritten(t *testing.T) {
+	long := strings.Repeat("x", 100<<10)
+	tests := map[string]struct {
+		reason string
+		log    string
+		want   int
+	}{
+		"Empty":    {"an empty log is at its start", "", 0},
+		"Whole":    {"a log of whole lines is at its end", "one\ntwo\n", 8},
+		"Partial":  {"a line that is being written is yet to be read", "one\ntw", 4},
+		"First":    {"also if it is the first", "on", 0},
+		"Long":     {"and however long it is", "one\n" + long, 4},
+		"LongLine": {"lines may be longer than what is read at a time", long + "\ntw", len(long) + 1},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := lab.LastLine(strings.NewReader(tt.log))
+			if err != nil || int(got) != tt.want {
+				t.Errorf("%s: got %d, %v; want %d", tt.reason, got, err, tt.want)
+			}
+		})
+	}
+}

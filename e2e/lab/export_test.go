@@ -53,3 +53,6 @@ func ReadProcess(path string) (Process, error) {
 	r, err := readRecord(path)
 	return r.Process, err
 }
+
+// LastLine finds where the last complete line of a log ends.
+func LastLine(f io.ReadSeeker) (Mark, error) { return lastLine(f) }
