@@ -1,6 +1,9 @@
 package lab
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // What tests of this package need to see from outside.
 var (
