@@ -78,8 +78,9 @@ type Engine struct {
 	last  map[string]string // the status that stands, as JSON, by name
 }
 
-// A type that just started is not reported for a while when members are still being listed: longer if a status of it
-// stands, so that a restart of the hub does not write "waiting" and then again what it said before.
+// A type whose members are still being listed, or cannot be, is not reported as such before that has lasted for a while,
+// so that a broken connection which comes back at once is not written about. It takes longer after a restart of the hub
+// if a status stands that says it runs.
 const (
 	settling   = 3 * time.Second
 	resettling = 30 * time.Second
@@ -87,9 +88,9 @@ const (
 
 // active is a type that runs, with the spec it was started for.
 type active struct {
-	running Running
-	spec    corev1b1.FederatedTypeConfigSpec
-	started time.Time
+	running   Running
+	spec      corev1b1.FederatedTypeConfigSpec
+	unsettled time.Time // since when it is not settled; zero while it is
 }
 
 // SetupWithManager starts the engine as a controller of the host cluster.
@@ -158,7 +159,7 @@ func (e *Engine) start(ctx context.Context, tc *corev1b1.FederatedTypeConfig) {
 	name := tc.Name
 	running := e.Runner.Start(e.run, tc.DeepCopy(), func() { e.poke(name) })
 	e.mu.Lock()
-	e.types[tc.Name] = &active{running: running, spec: *tc.Spec.DeepCopy(), started: time.Now()}
+	e.types[tc.Name] = &active{running: running, spec: *tc.Spec.DeepCopy(), unsettled: time.Now()}
 	e.mu.Unlock()
 }
 
@@ -228,14 +229,14 @@ type status struct {
 // publish writes the status when it says something new. again is when to look once more, 0 for never.
 func (e *Engine) publish(ctx context.Context, tc *corev1b1.FederatedTypeConfig) (again time.Duration, err error) {
 	e.mu.Lock()
-	a := e.types[tc.Name]
+	a, last := e.types[tc.Name], e.last[tc.Name]
 	e.mu.Unlock()
-	if a != nil && !a.settled() {
+	if a != nil {
 		patience := settling
-		if tc.Status.ObservedGeneration == tc.Generation && tc.Status.PropagationController == corev1b1.ControllerStatusRunning {
+		if last == "" && tc.Status.ObservedGeneration == tc.Generation && tc.Status.PropagationController == corev1b1.ControllerStatusRunning {
 			patience = resettling
 		}
-		if wait := patience - time.Since(a.started); wait > 0 {
+		if wait := a.settles(patience, time.Now()); wait > 0 {
 			return wait, nil
 		}
 	}
@@ -271,10 +272,19 @@ func (e *Engine) publish(ctx context.Context, tc *corev1b1.FederatedTypeConfig) 
 	return 0, nil
 }
 
-// settled reports whether the federated objects and every member have been listed, or have said why not.
-func (a *active) settled() bool {
+// settles returns how long to wait for a type to settle: until the federated objects and every member have been listed,
+// or a member has said that it never will be, but not longer than patience.
+func (a *active) settles(patience time.Duration, now time.Time) time.Duration {
 	ready, _ := a.running.Ready()
-	return ready && !slices.ContainsFunc(a.running.Clusters(), func(c ClusterState) bool { return c.State == StateWaiting })
+	passing := func(c ClusterState) bool { return c.State == StateWaiting || c.State == StateUnreachable }
+	if ready && !slices.ContainsFunc(a.running.Clusters(), passing) {
+		a.unsettled = time.Time{}
+		return 0
+	}
+	if a.unsettled.IsZero() {
+		a.unsettled = now
+	}
+	return patience - now.Sub(a.unsettled)
 }
 
 // stands reports whether the status in the API is the wanted one. What is not remembered is read past the cache and
