@@ -84,6 +84,9 @@ func (d *Dispatcher) holds(key types.NamespacedName) bool {
 	return d.watch != nil && d.watch.Get(key) != nil
 }
 
+// listed reports whether the member's objects have been listed, so that absence means something.
+func (d *Dispatcher) listed() bool { return d.watch != nil && d.watch.Synced() }
+
 // blind reports whether the member answers and its objects have not been listed yet, so that it may hold anything.
 func (d *Dispatcher) blind() bool {
 	member, _ := d.current()
@@ -426,7 +429,8 @@ func (d *Dispatcher) failed(key types.NamespacedName, err error, attempt string,
 	case errors.Is(err, context.Canceled):
 		return outcome{pending: true}, verdict{retry: true} // the member is known to be away, or the hub stops
 	case apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		out.message += "; allow it with a ClusterRole in the member that carries the label " + api.AggregateToMemberLabel + "=true"
+		out.message += "; if the hub is to be allowed this, grant it with a ClusterRole in the member that carries the label " + api.AggregateToMemberLabel +
+			"=true; if the object names another apiVersion than its type's, check that"
 		return out, verdict{after: refusedRetry}
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err), apierrors.IsNotFound(err) && !isGone(err):
 		return out, verdict{after: refusedRetry}

@@ -181,13 +181,12 @@ func (s summary) removing() bool {
 // summary collects what to say of each cluster. Of one that has not answered, what the status said of the same
 // generation stands.
 func (r *Reconciler) summary(v view, fed *unstructured.Unstructured, members map[string]*cluster.Member) (s summary) {
-	stored := storedClusters(fed)
+	stored := storedClusters(fed.Object)
 	if v.want == nil {
 		return summary{clusters: stored}
 	}
-	if observed, _, _ := unstructured.NestedInt64(fed.Object, "status", "observedGeneration"); observed != fed.GetGeneration() {
-		stored = nil
-	}
+	observed, _, _ := unstructured.NestedInt64(fed.Object, "status", "observedGeneration")
+	current := observed == fed.GetGeneration()
 	for _, name := range v.relevant {
 		m := members[name]
 		if m == nil {
@@ -197,13 +196,13 @@ func (r *Reconciler) summary(v view, fed *unstructured.Unstructured, members map
 		s.wrote = s.wrote || out.wrote
 		before := slices.IndexFunc(stored, func(c status.Cluster) bool { return c.Name == name })
 		switch {
-		case m.Away() && slices.Contains(v.want.Placed, name):
+		case m.Away() && (slices.Contains(v.want.Placed, name) || before >= 0):
 			s.clusters = append(s.clusters, status.Cluster{Name: name, Code: status.ClusterNotReady, Message: plan.NotReady(name), Remote: out.remote})
 		case answered && out.seq == v.seq:
 			if out.report {
 				s.clusters = append(s.clusters, status.Cluster{Name: name, Code: out.code, Message: out.message, Remote: out.remote})
 			}
-		case before >= 0:
+		case before >= 0 && current:
 			s.clusters = append(s.clusters, stored[before])
 			s.pending = s.pending || m.Ready()
 		default:
@@ -214,8 +213,8 @@ func (r *Reconciler) summary(v view, fed *unstructured.Unstructured, members map
 }
 
 // storedClusters reads status.clusters.
-func storedClusters(fed *unstructured.Unstructured) []status.Cluster {
-	items, _, _ := unstructured.NestedSlice(fed.Object, "status", "clusters")
+func storedClusters(fed map[string]any) []status.Cluster {
+	items, _, _ := unstructured.NestedSlice(fed, "status", "clusters")
 	list := make([]status.Cluster, 0, len(items))
 	for _, item := range items {
 		if m, ok := item.(map[string]any); ok {

@@ -396,7 +396,8 @@ func (r *Reconciler) set(key types.NamespacedName, want *plan.Want, reason statu
 }
 
 // renew starts a new round of answers for a record whose want changed, and returns the dispatchers that have to answer:
-// those of the placed clusters, and those that hold an object. The caller holds the lock.
+// those of the placed clusters, those that hold an object, and those that held one when their members were last seen.
+// The caller holds the lock.
 func (r *Reconciler) renew(key types.NamespacedName, rec *record) []*Dispatcher {
 	r.seq++
 	rec.seq = r.seq
@@ -407,9 +408,13 @@ func (r *Reconciler) renew(key types.NamespacedName, rec *record) []*Dispatcher 
 			rec.relevant[name] = true
 		}
 	}
+	told := map[string]bool{} // clusters that the status names, because they hold something or may
+	for _, c := range storedClusters(rec.want.Object) {
+		told[c.Name] = true
+	}
 	var wake []*Dispatcher
 	for name, d := range r.dispatchers {
-		if d.holds(key) || rec.want.Mode == plan.Remove && d.blind() {
+		if d.holds(key) || rec.want.Mode == plan.Remove && d.blind() || told[name] && !d.listed() {
 			rec.relevant[name] = true
 		}
 		if rec.relevant[name] {

@@ -108,6 +108,9 @@ func remove(want Want, h Have) Step {
 		return notReady(Wait, h)
 	case !h.Synced && waits:
 		return notSynced(Wait, want, h)
+	case !h.Ready && managed:
+		// Nothing waits for it, but it is told of: a hub that is restarted meanwhile knows from the status what is left.
+		return notReady(Wait, h)
 	case !h.Ready, !h.Synced, !managed:
 		return Step{Verb: None}
 	}

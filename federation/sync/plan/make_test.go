@@ -66,7 +66,7 @@ func TestMake(t *testing.T) {
 		"away, unlabelled":  {reason: "an unlabelled object is never deleted", change: []func(*plan.Want){away}, have: ready, object: unlabelled, verb: plan.None},
 		"away, refused":     {reason: "nor one that refuses", change: []func(*plan.Want){away}, have: ready, object: refused, verb: plan.None},
 		"away, terminating": {reason: "it is on its way", change: []func(*plan.Want){away}, have: ready, object: terminating, verb: plan.Wait, code: status.WaitingForRemoval, report: true, say: "finalizers"},
-		"away, not ready":   {reason: "not placed, so not reported", change: []func(*plan.Want){away}, have: plan.Have{Synced: true}, object: managed, verb: plan.None},
+		"away, not ready":   {reason: "what is left in a cluster that is down is told of, so that it is not forgotten", change: []func(*plan.Want){away}, have: plan.Have{Synced: true}, object: managed, verb: plan.Wait, code: status.ClusterNotReady, report: true, say: `"m1"`},
 		"away, not synced":  {reason: "not placed, so not reported", change: []func(*plan.Want){away}, have: plan.Have{Ready: true}, verb: plan.None},
 		"away, host":        {reason: "the host's own namespace is let go", change: []func(*plan.Want){away, host}, have: ready, object: managed, verb: plan.Unlabel},
 		"away, host going":  {reason: "nothing to wait for", change: []func(*plan.Want){away, host}, have: ready, object: terminating, verb: plan.None},
