@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -78,18 +79,28 @@ func (r *Reconciler) publish(ctx context.Context, key types.NamespacedName) verd
 	if wait := r.early(v, said); wait > 0 {
 		return verdict{after: wait}
 	}
-	if v.unplaceable() {
-		r.warn(key, fed, "placement", string(status.NamespaceNotFederated),
-			"The FederatedNamespaces are not known, so the object stays where it is: enable the type with: hansa enable namespaces")
-	}
 	if err := r.write(ctx, fed, v, said); err != nil {
-		if !apierrors.IsConflict(err) {
+		// Conflicts, and namespaces that are being deleted with all that is in them, are ordinary.
+		if !apierrors.IsConflict(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			r.log.Error(err, "Writing versions or status failed", "object", key)
 		}
 		return verdict{retry: true}
 	}
+	if v.reason == status.NamespaceNotFederated {
+		r.warnUnfederated(key, fed, v)
+	}
 	r.published(key, v)
 	return verdict{}
+}
+
+// warnUnfederated says what to do about an object whose namespace is not federated. KubeFed's user guide promises an
+// event for every reason but CheckClusters.
+func (r *Reconciler) warnUnfederated(key types.NamespacedName, fed *unstructured.Unstructured, v view) {
+	message := fmt.Sprintf("Namespace %q has no FederatedNamespace, so the object is in no cluster; federate it: hansa federate namespace %s", key.Namespace, key.Namespace)
+	if v.unplaceable() {
+		message = "The FederatedNamespaces are not known, so the object stays where it is; enable their type: hansa enable namespaces"
+	}
+	r.warn(key, fed, "placement", string(status.NamespaceNotFederated), message)
 }
 
 // early returns how long to wait before something unfinished is told of, 0 for what is finished.

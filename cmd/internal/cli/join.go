@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -141,7 +142,13 @@ func (p *program) member(name string, f memberFlags) (*rest.Config, string, erro
 
 func (p *program) joiner(h *host, hostName string, member *join.Cluster) (*join.Joiner, error) {
 	return join.New(&join.Cluster{Name: "the host cluster " + hostName, Context: h.context, Config: h.config}, member,
-		func(line string) { p.say("%s", line) })
+		func(line string) {
+			if text, warning := strings.CutPrefix(line, "warning: "); warning {
+				p.warn("%s", text)
+				return
+			}
+			p.say("%s", line)
+		})
 }
 
 func (p *program) newUnjoin() *cobra.Command {
