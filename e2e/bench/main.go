@@ -1,7 +1,7 @@
 // Command bench measures Hansa in a lab of its own, beside references in the same run, and keeps the figures in
 // bench/results.json. bench/README.md says how each row is measured.
 //
-//	go run ./e2e/bench [--part propagation] [--runs 3] [--out bench/results.json]
+//	go run ./e2e/bench [--part propagation] [--runs 5] [--out bench/results.json]
 package main
 
 import (
@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) error {
 		flags  = flag.NewFlagSet("bench", flag.ContinueOnError)
 		part   = flags.String("part", "", "part to run: "+strings.Join(result.Parts(), ", ")+" (default all)")
 		out    = flags.String("out", "bench/results.json", "file that keeps the rows; those not run now stay as they are")
-		runs   = flags.Int("runs", 3, "runs of each row, of which the median counts")
+		runs   = flags.Int("runs", 5, "runs of each row, of which the median counts")
 		scale  = flags.Float64("scale", 1, "size of the work; other than 1 is for trying things out and is not kept")
 		only   = flags.String("rows", "", "rows to run, separated by commas (default all of the part)")
 		traces = flags.String("profile", "", "folder for profiles of the hub under load; profiling costs time, so nothing is kept")
