@@ -72,29 +72,73 @@ func moduleOf(dir string) string {
 	return ""
 }
 
-// Binary describes one build of the Kubernetes binary. Its first argument selects the program: etcd, kube-apiserver,
-// kube-controller-manager, kube-scheduler, kube-proxy or kubectl.
+// Binary describes one build of a Go module whose programs the lab runs.
 type Binary struct {
 	Source  string // folder of its Go module
-	Version string // of Kubernetes, as the module requires it: "v1.36.3"
-	Path    string // where it lies in the cache, whether it is built or not
-	flags   []string
+	Version string // of the library that it is about, as the module requires it: "v1.36.3"
+	Path    string // of its first program in the cache, whether it is built or not
+
+	what     string // for people
+	programs []string
+	packages []string // one per program
+	flags    []string
 }
 
-// FindBinary says where the binary built from source (the result of FindSource) is cached. The name depends on the
-// content of the sources, the build flags, the version of Go and the platform, so that a change of any of them makes
-// a new one.
+// FindBinary says where the Kubernetes binary built from source (the result of FindSource) is cached. Its first argument
+// selects the program: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy or kubectl. The name
+// depends on the content of the sources, the build flags, the version of Go and the platform, so that a change of any of
+// them makes a new one.
 func FindBinary(ctx context.Context, source string) (Binary, error) {
-	version, err := kubernetesVersion(filepath.Join(source, "go.mod"))
+	version, err := required(filepath.Join(source, "go.mod"), "k8s.io/kubernetes")
 	if err != nil {
 		return Binary{}, err
 	}
-	b := Binary{Source: source, Version: version, flags: buildFlags(version)}
-	env, err := goEnv(ctx, source)
+	b := Binary{
+		Source: source, Version: version, what: "Kubernetes " + version,
+		programs: []string{"kubernetes"}, packages: []string{"."}, flags: buildFlags(version),
+	}
+	return b.locate(ctx)
+}
+
+// FindNode is FindBinary for the programs of a node: the node itself, the shim that starts containers, and the workload
+// that runs in them. source is that of the Kubernetes binary, beside which theirs lie.
+func FindNode(ctx context.Context, source string) (Binary, error) {
+	return findBeside(ctx, source, "node", "github.com/virtual-kubelet/virtual-kubelet", "the programs of a node", "node", "shim", "workload")
+}
+
+// FindDNS is FindBinary for CoreDNS.
+func FindDNS(ctx context.Context, source string) (Binary, error) {
+	return findBeside(ctx, source, "coredns", "github.com/coredns/coredns", "CoreDNS", "coredns")
+}
+
+// findBeside finds the programs of a module beside that of the Kubernetes binary. A program alone is the module's root
+// package; several have a folder each below cmd.
+func findBeside(ctx context.Context, source, folder, library, what string, programs ...string) (Binary, error) {
+	source = filepath.Join(filepath.Dir(source), folder)
+	version, err := required(filepath.Join(source, "go.mod"), library)
 	if err != nil {
 		return Binary{}, err
 	}
-	hash, err := hashSource(source, append(slices.Clone(b.flags), env))
+	b := Binary{
+		Source: source, Version: version, what: what, programs: programs, packages: []string{"."},
+		flags: []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w"},
+	}
+	if len(programs) > 1 {
+		b.packages = nil
+		for _, program := range programs {
+			b.packages = append(b.packages, "./cmd/"+program)
+		}
+	}
+	return b.locate(ctx)
+}
+
+// locate completes b with its place in the cache.
+func (b Binary) locate(ctx context.Context) (Binary, error) {
+	env, err := goEnv(ctx, b.Source)
+	if err != nil {
+		return Binary{}, err
+	}
+	hash, err := hashSource(b.Source, append(slices.Clone(b.flags), env))
 	if err != nil {
 		return Binary{}, err
 	}
@@ -102,9 +146,12 @@ func FindBinary(ctx context.Context, source string) (Binary, error) {
 	if err != nil {
 		return Binary{}, fmt.Errorf("finding the user's cache folder: %w", err)
 	}
-	b.Path = filepath.Join(cache, "hansa", "kubernetes-"+hash, "kubernetes")
+	b.Path = filepath.Join(cache, "hansa", b.programs[0]+"-"+hash, b.programs[0])
 	return b, nil
 }
+
+// Program is the path of one of the programs of the build.
+func (b Binary) Program(name string) string { return filepath.Join(filepath.Dir(b.Path), name) }
 
 // Build makes the binary unless it is cached, which takes a few minutes and tells so on out every few seconds. Two
 // builders at once do not collide: the second one waits, and finds the work done.
@@ -115,7 +162,7 @@ func (b Binary) Build(ctx context.Context, out io.Writer) error {
 	dir := filepath.Dir(b.Path)
 	lines := &progress{w: out}
 	unlock, err := lockDir(ctx, dir, func() {
-		lines.say("another process is building the Kubernetes binary; waiting for it")
+		lines.say("another process is building %s; waiting for it", b.what)
 	})
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", dir, err)
@@ -127,39 +174,47 @@ func (b Binary) Build(ctx context.Context, out io.Writer) error {
 	return b.compile(ctx, lines)
 }
 
-// compile builds into a temporary name and renames, so that a half-built binary is never seen.
+// compile builds into a temporary folder and renames, so that a half-built binary is never seen: the first program, by
+// which a build is known, comes last.
 func (b Binary) compile(ctx context.Context, out *progress) error {
-	dir := filepath.Dir(b.Path)
-	tmp := filepath.Join(dir, "building")
-	_ = os.Remove(tmp)                    // of a builder that was killed
-	defer func() { _ = os.Remove(tmp) }() // nothing is left of a failed build
+	tmp := filepath.Join(filepath.Dir(b.Path), "building")
+	_ = os.RemoveAll(tmp)                    // of a builder that was killed
+	defer func() { _ = os.RemoveAll(tmp) }() // nothing is left of a failed build
+	began := time.Now()
+	out.say("building %s from Go modules: once, and some minutes the first time", b.what)
+	stop := every(buildProgress, func() {
+		out.say("building %s … %s", b.what, time.Since(began).Round(time.Second))
+	})
+	defer stop()
+	for i, program := range slices.Backward(b.programs) {
+		if err := b.compileOne(ctx, filepath.Join(tmp, program), b.packages[i]); err != nil {
+			return err
+		}
+		if err := os.Rename(filepath.Join(tmp, program), b.Program(program)); err != nil {
+			return fmt.Errorf("caching %s: %w", b.what, err)
+		}
+	}
+	out.say("built %s in %s: %s", b.what, time.Since(began).Round(time.Second), b.Path)
+	return nil
+}
+
+func (b Binary) compileOne(ctx context.Context, to, pkg string) error {
 	var output bytes.Buffer
 	//nolint:gosec // G204: the go command with flags that are made here
-	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", tmp}, b.flags, []string{"."})...)
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", to}, b.flags, []string{pkg})...)
 	cmd.Dir, cmd.Env = b.Source, buildEnv()
 	cmd.Stdout, cmd.Stderr = &output, &output
 	// Its own group, interrupted as a whole: the go command then removes its temporary files.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 10 * time.Second
-
-	began := time.Now()
-	out.say("building Kubernetes %s from the Go module proxy: once, and some minutes the first time", b.Version)
-	stop := every(buildProgress, func() {
-		out.say("building Kubernetes %s … %s", b.Version, time.Since(began).Round(time.Second))
-	})
 	err := cmd.Run()
-	stop()
 	if ctx.Err() != nil {
-		return fmt.Errorf("building the Kubernetes binary: %w", context.Cause(ctx))
+		return fmt.Errorf("building %s: %w", b.what, context.Cause(ctx))
 	}
 	if err != nil {
-		return fmt.Errorf("building the Kubernetes binary in %s: %w\n%s", b.Source, err, lastLines(output.String(), 20))
+		return fmt.Errorf("building %s in %s: %w\n%s", b.what, b.Source, err, lastLines(output.String(), 20))
 	}
-	if err := os.Rename(tmp, b.Path); err != nil {
-		return fmt.Errorf("caching the Kubernetes binary: %w", err)
-	}
-	out.say("built Kubernetes %s in %s: %s", b.Version, time.Since(began).Round(time.Second), b.Path)
 	return nil
 }
 
@@ -224,22 +279,26 @@ func goEnv(ctx context.Context, dir string) (string, error) {
 
 // hashSource digests the module's files and the given facts, each with its length, so that no two inputs look alike.
 func hashSource(dir string, facts []string) (string, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil {
-		return "", fmt.Errorf("listing %s: %w", dir, err)
-	}
 	sum := sha256.New()
-	for _, name := range names { // Glob sorts
-		base := filepath.Base(name)
-		source := strings.HasSuffix(base, ".go") && !strings.HasSuffix(base, "_test.go")
-		if !source && base != "go.mod" && base != "go.sum" {
-			continue
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error { // sorted
+		if err != nil || entry.IsDir() {
+			return err
 		}
-		data, err := os.ReadFile(name) //nolint:gosec // G304: sources of the checkout
+		name := entry.Name()
+		source := strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go")
+		if !source && name != "go.mod" && name != "go.sum" {
+			return nil
+		}
+		data, err := os.ReadFile(path) //nolint:gosec // G304, G122: sources of the checkout
 		if err != nil {
-			return "", fmt.Errorf("reading the sources of the Kubernetes binary: %w", err)
+			return err
 		}
-		_, _ = fmt.Fprintf(sum, "%s %d\n%s\n", base, len(data), data)
+		within, err := filepath.Rel(dir, path)
+		_, _ = fmt.Fprintf(sum, "%s %d\n%s\n", within, len(data), data)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading the sources in %s: %w", dir, err)
 	}
 	for _, fact := range facts {
 		_, _ = fmt.Fprintf(sum, "%d\n%s\n", len(fact), fact)
@@ -247,8 +306,8 @@ func hashSource(dir string, facts []string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil))[:16], nil
 }
 
-// kubernetesVersion reads the required version of k8s.io/kubernetes from a go.mod.
-func kubernetesVersion(gomod string) (string, error) {
+// required reads the version of a library that a go.mod requires.
+func required(gomod, library string) (string, error) {
 	f, err := os.Open(gomod) //nolint:gosec // G304: sources of the checkout
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoSource, err)
@@ -256,11 +315,11 @@ func kubernetesVersion(gomod string) (string, error) {
 	defer func() { _ = f.Close() }()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(strings.TrimPrefix(lines.Text(), "require"))
-		if len(fields) >= 2 && fields[0] == "k8s.io/kubernetes" {
+		if len(fields) >= 2 && fields[0] == library {
 			return fields[1], nil
 		}
 	}
-	return "", fmt.Errorf("%w: %s does not require k8s.io/kubernetes", ErrNoSource, gomod)
+	return "", fmt.Errorf("%w: %s does not require %s", ErrNoSource, gomod, library)
 }
 
 func executable(path string) bool {

@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/hansa-dev/hansa/e2e/lab/network"
 )
 
 // Component is one of the programs of a control plane.
@@ -52,6 +54,10 @@ type Cluster struct {
 	binary string
 	gates  string
 	ports  clusterPorts
+
+	thin    bool     // an API server and its etcd only
+	traffic *Traffic // nil in a lab without
+	entry   Entry    // into the cluster's network; empty in a lab without traffic, and until it is known
 }
 
 // clusterPorts are the ports of 127.0.0.1 that a cluster listens on. They are kept for as long as the lab lives, for
@@ -59,6 +65,14 @@ type Cluster struct {
 type clusterPorts struct {
 	APIServer int `json:"apiserver"`
 	Etcd      int `json:"etcd"`
+}
+
+// Components lists the components of the cluster in the order in which they start.
+func (c Cluster) Components() []Component {
+	if c.thin {
+		return []Component{Etcd, APIServer}
+	}
+	return Components()
 }
 
 // by returns the ports by the components that listen on them.
@@ -147,17 +161,21 @@ func (c Cluster) prepare(now time.Time) error {
 		return err
 	}
 	pairs := map[string]keyPair{"ca": ca.keyPair, "etcd-ca": etcdCA.keyPair, "service-accounts": tokens}
-	serviceIP := net.IPv4(10, c.serviceNet(), 0, 1)
+	ips := []net.IP{net.IPv4(10, c.serviceNet(), 0, 1)}
+	if c.traffic != nil {
+		ips = append(ips, network.RouterIP(c.index).AsSlice())
+	}
 	inCluster := []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
 	for name, issue := range map[string]func() (keyPair, error){
-		"apiserver":   func() (keyPair, error) { return ca.server(now, "kube-apiserver", inCluster, []net.IP{serviceIP}) },
+		"apiserver":   func() (keyPair, error) { return ca.server(now, "kube-apiserver", inCluster, ips) },
 		"etcd":        func() (keyPair, error) { return etcdCA.server(now, "etcd", nil, nil) },
 		"etcd-client": func() (keyPair, error) { return etcdCA.client(now, "kube-apiserver") },
 		"admin":       func() (keyPair, error) { return ca.client(now, "kubernetes-admin", "system:masters") },
 		"controller-manager": func() (keyPair, error) {
 			return ca.client(now, "system:kube-controller-manager")
 		},
-		"scheduler": func() (keyPair, error) { return ca.client(now, "system:kube-scheduler") },
+		"scheduler":      func() (keyPair, error) { return ca.client(now, "system:kube-scheduler") },
+		"kubelet-client": func() (keyPair, error) { return ca.client(now, "kube-apiserver-kubelet-client", "system:masters") },
 	} {
 		if pairs[name], err = issue(); err != nil {
 			return err
@@ -232,6 +250,7 @@ func (c Cluster) launch(of Component) launch {
 		record:  c.record(of),
 		log:     c.Log(of),
 		command: slices.Concat([]string{c.binary, of.program()}, flags),
+		entry:   c.entry,
 		// Not the caller's: etcd takes settings from variables, and a proxy would be used for webhooks.
 		env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "TMPDIR=" + os.TempDir()},
 	}
@@ -263,12 +282,11 @@ func (c Cluster) etcdFlags() []string {
 }
 
 func (c Cluster) apiserverFlags() []string {
-	return []string{
+	return append(c.addressFlags(), []string{
 		"--etcd-servers=https://" + loopback(c.ports.Etcd),
 		"--etcd-cafile=" + c.pki("etcd-ca.crt"),
 		"--etcd-certfile=" + c.pki("etcd-client.crt"),
 		"--etcd-keyfile=" + c.pki("etcd-client.key"),
-		"--bind-address=127.0.0.1",
 		"--secure-port=" + strconv.Itoa(c.ports.APIServer),
 		"--tls-cert-file=" + c.pki("apiserver.crt"),
 		"--tls-private-key-file=" + c.pki("apiserver.key"),
@@ -279,16 +297,35 @@ func (c Cluster) apiserverFlags() []string {
 		"--service-account-key-file=" + c.pki("service-accounts.crt"),
 		"--service-account-signing-key-file=" + c.pki("service-accounts.key"),
 		fmt.Sprintf("--service-cluster-ip-range=10.%d.0.0/16", c.serviceNet()),
-		"--endpoint-reconciler-type=none", // the Service "kubernetes" has no endpoint that a Pod could reach
 		"--allow-privileged",
 		"--audit-policy-file=" + filepath.Join(c.dir, "audit-policy.yaml"),
 		"--audit-log-path=" + c.auditLog(),
 		"--audit-log-maxsize=1000000", // MB: never rotate, so that positions stay valid
+	}...)
+}
+
+// addressFlags say where the API server listens, and how it reaches nodes.
+func (c Cluster) addressFlags() []string {
+	if c.traffic == nil {
+		return []string{
+			"--bind-address=127.0.0.1",
+			"--endpoint-reconciler-type=none", // the Service "kubernetes" has no endpoint that a Pod could reach
+		}
+	}
+	return []string{
+		"--bind-address=0.0.0.0", // of the cluster's own network
+		"--advertise-address=" + network.RouterIP(c.index).String(),
+		"--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-client-certificate=" + c.pki("kubelet-client.crt"),
+		"--kubelet-client-key=" + c.pki("kubelet-client.key"),
+		"--kubelet-certificate-authority=" + c.pki("ca.crt"),
+		"--default-not-ready-toleration-seconds=" + evictAfter,
+		"--default-unreachable-toleration-seconds=" + evictAfter,
 	}
 }
 
 func (c Cluster) controllerManagerFlags() []string {
-	return []string{
+	return append(c.nodeMonitorFlags(), []string{
 		"--kubeconfig=" + c.kubeconfig(string(ControllerManager)),
 		"--secure-port=0", // serves nothing
 		"--leader-elect=false",
@@ -301,7 +338,7 @@ func (c Cluster) controllerManagerFlags() []string {
 		"--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller,-cloud-node-lifecycle-controller",
 		"--kube-api-qps=500", // the defaults would make the lab, not what is tested in it, the slow part
 		"--kube-api-burst=1000",
-	}
+	}...)
 }
 
 func (c Cluster) schedulerFlags() []string {
@@ -314,11 +351,14 @@ func (c Cluster) schedulerFlags() []string {
 	}
 }
 
-// clusterNames are hub, m1, m2, … for a number of members.
-func clusterNames(members int) []string {
+// clusterNames are hub, m1, m2, … for a number of members, and s1, s2, … for thin ones.
+func clusterNames(members, thin int) []string {
 	names := []string{Hub}
 	for i := range members {
 		names = append(names, "m"+strconv.Itoa(i+1))
+	}
+	for i := range thin {
+		names = append(names, "s"+strconv.Itoa(i+1))
 	}
 	return names
 }

@@ -14,8 +14,12 @@ import (
 const programPrefix = "program/"
 
 // Kill ends a target with SIGKILL and waits until it is gone; its data stays. A target is a cluster ("m1"), one of
-// its components ("m1/apiserver") or a program ("program/NAME").
+// its components ("m1/apiserver"), a node ("m1-n1"), a Pod ("pod/CLUSTER/NAMESPACE/NAME") or a program
+// ("program/NAME").
 func (l *Lab) Kill(ctx context.Context, target string) error {
+	if pod, ok := strings.CutPrefix(target, podPrefix); ok {
+		return l.onPod(ctx, pod, "kill")
+	}
 	return l.onTarget(ctx, target, func(processes []Process) error {
 		return end(ctx, processes, 0)
 	})
@@ -23,11 +27,17 @@ func (l *Lab) Kill(ctx context.Context, target string) error {
 
 // Pause stops a target (as for Kill) with SIGSTOP: its connections stay open and are not answered.
 func (l *Lab) Pause(ctx context.Context, target string) error {
+	if pod, ok := strings.CutPrefix(target, podPrefix); ok {
+		return l.onPod(ctx, pod, "pause")
+	}
 	return l.signal(ctx, target, syscall.SIGSTOP)
 }
 
 // Resume lets a paused target go on.
 func (l *Lab) Resume(ctx context.Context, target string) error {
+	if pod, ok := strings.CutPrefix(target, podPrefix); ok {
+		return l.onPod(ctx, pod, "resume")
+	}
 	return l.signal(ctx, target, syscall.SIGCONT)
 }
 
@@ -55,11 +65,18 @@ func (l *Lab) Start(ctx context.Context, target string) error {
 	if strings.HasPrefix(target, programPrefix) {
 		return fmt.Errorf("%s cannot be started by name: start it with its command", target)
 	}
+	if n, err := l.node(target); err == nil {
+		_, err := l.startDead(ctx, n.cluster, []node{n})
+		return err
+	}
 	c, components, err := l.find(target)
 	if err != nil {
 		return err
 	}
-	_, err = l.startCluster(ctx, c, components)
+	if _, err := l.startCluster(ctx, c, components); err != nil || len(components) == 1 {
+		return err
+	}
+	_, err = l.startDeadNodes(ctx, c)
 	return err
 }
 
@@ -70,6 +87,9 @@ func (l *Lab) startCluster(ctx context.Context, c Cluster, components []Componen
 		return false, err
 	}
 	for component, port := range c.ports.by() {
+		if c.traffic != nil {
+			break // the ports are of the cluster's own network
+		}
 		if slices.Contains(dead, component) && !portFree(*port) {
 			return false, fmt.Errorf("starting %s: port %d of its %s is in use by another program: end that one and try again", c.Name, *port, component)
 		}
@@ -85,7 +105,7 @@ func (l *Lab) startCluster(ctx context.Context, c Cluster, components []Componen
 func (c Cluster) stopped(components []Component) ([]Component, error) {
 	var dead []Component
 	var missing Component
-	for _, component := range Components() {
+	for _, component := range c.Components() {
 		r, err := readRecord(c.record(component))
 		if err != nil {
 			return nil, err
@@ -122,21 +142,37 @@ func (l *Lab) onTarget(ctx context.Context, target string, f func([]Process) err
 		return err
 	}
 	defer unlock()
-	var processes []Process
-	if name, ok := strings.CutPrefix(target, programPrefix); ok {
-		processes, err = l.programProcesses(name)
-	} else {
-		var c Cluster
-		var components []Component
-		if c, components, err = l.find(target); err != nil {
-			return err
-		}
-		processes, err = c.processes(components)
-	}
+	processes, err := l.targetProcesses(target)
 	if err != nil {
 		return err
 	}
 	return f(processes)
+}
+
+// targetProcesses are the living processes of a target.
+func (l *Lab) targetProcesses(target string) ([]Process, error) {
+	if name, ok := strings.CutPrefix(target, programPrefix); ok {
+		return l.programProcesses(name)
+	}
+	if n, err := l.node(target); err == nil {
+		return n.processes()
+	}
+	c, components, err := l.find(target)
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.processes(components)
+	if err != nil || len(components) == 1 {
+		return found, err
+	}
+	for _, n := range c.nodes() {
+		more, err := n.processes()
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+	}
+	return found, nil
 }
 
 // find resolves CLUSTER or CLUSTER/COMPONENT; the error, ErrNotFound, names what there is.
@@ -144,13 +180,13 @@ func (l *Lab) find(target string) (Cluster, []Component, error) {
 	name, part, one := strings.Cut(target, "/")
 	c, err := l.Cluster(name)
 	if err != nil || !one {
-		return c, Components(), err
+		return c, c.Components(), err
 	}
 	part = strings.TrimPrefix(part, "kube-")
-	if component := Component(part); slices.Contains(Components(), component) {
+	if component := Component(part); slices.Contains(c.Components(), component) {
 		return c, []Component{component}, nil
 	}
-	return c, nil, fmt.Errorf("component %q of cluster %s: %w; it has %s", part, name, ErrNotFound, join(Components()))
+	return c, nil, fmt.Errorf("component %q of cluster %s: %w; it has %s", part, name, ErrNotFound, join(c.Components()))
 }
 
 // processes are those of components of the cluster, recorded or not. None is gone.
@@ -182,9 +218,10 @@ func (l *Lab) Targets() ([]string, error) {
 	var targets []string
 	for _, c := range clusters {
 		targets = append(targets, c.Name)
-		for _, component := range Components() {
+		for _, component := range c.Components() {
 			targets = append(targets, c.Name+"/"+string(component))
 		}
+		targets = append(targets, c.nodeNames()...)
 	}
 	names, err := l.programNames()
 	if err != nil {

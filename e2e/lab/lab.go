@@ -40,10 +40,14 @@ type Options struct {
 	Name    string          // default DefaultName
 	Dir     string          // default Root()/Name
 	Members int             // number of member clusters; 0 is a hub alone
+	Thin    int             // number of further members that consist of an API server and its etcd only, for tests of scale
 	Gates   map[string]bool // feature gates for all Kubernetes programs
 	Binary  string          // path of the Kubernetes binary; default: built from Source and cached
 	Source  string          // folder of the binary's Go module; default: FindSource()
 	Out     io.Writer       // gets progress lines; default: nobody
+
+	Traffic *Traffic // lets Pods run, in networks of their own; nil: they stay Pending
+	Self    []string // command of the network process of a lab with traffic, without its argument; default: hansa-lab, if that is running
 }
 
 // Lab is a lab that exists or can be made. Its methods may be called from several processes at once: those that
@@ -58,10 +62,17 @@ type Lab struct {
 type manifest struct {
 	Name    string    `json:"name"`
 	Members int       `json:"members"`
+	Thin    int       `json:"thin,omitempty"`
 	Binary  string    `json:"binary"`
 	Gates   string    `json:"featureGates,omitempty"`
 	Made    time.Time `json:"made"`
 	Up      bool      `json:"up"` // false until all clusters were ready once
+
+	Traffic *Traffic `json:"traffic,omitempty"`
+	Node    string   `json:"node,omitempty"`    // path of the program of a node; shim and workload lie beside it
+	DNS     string   `json:"dns,omitempty"`     // path of CoreDNS
+	NFT     string   `json:"nft,omitempty"`     // path of nft
+	Network []string `json:"network,omitempty"` // command of the network process
 }
 
 // Root is the folder of all labs of the user: $XDG_STATE_HOME/hansa/labs, by default ~/.local/state/hansa/labs.
@@ -104,8 +115,13 @@ func New(opts Options) (*Lab, error) {
 	if problems := validation.IsDNS1123Label(opts.Name); len(problems) > 0 {
 		return nil, fmt.Errorf("lab name %q: %s", opts.Name, strings.Join(problems, "; "))
 	}
-	if opts.Members < 0 || opts.Members > MaxMembers {
-		return nil, fmt.Errorf("%d members: a lab has 0 to %d", opts.Members, MaxMembers)
+	if opts.Members < 0 || opts.Thin < 0 || opts.Members+opts.Thin > MaxMembers {
+		return nil, fmt.Errorf("%d members and %d thin ones: a lab has 0 to %d together", opts.Members, opts.Thin, MaxMembers)
+	}
+	if opts.Traffic != nil {
+		if err := opts.Traffic.check(opts.Members, opts.Thin); err != nil {
+			return nil, err
+		}
 	}
 	if opts.Out == nil {
 		opts.Out = io.Discard
@@ -132,6 +148,9 @@ func (l *Lab) Dir() string { return l.dir }
 
 // Kubeconfig is the path of the merged kubeconfig of a lab that is up; its current context is hub.
 func (l *Lab) Kubeconfig() string { return filepath.Join(l.dir, "kubeconfig") }
+
+// InsideKubeconfig is like Kubeconfig for what runs in the networks of a lab with traffic.
+func (l *Lab) InsideKubeconfig() string { return filepath.Join(l.dir, "kubeconfig.inside") }
 
 // Clusters returns the lab's clusters: hub first, then the members in order. The error is ErrNotFound if there is no
 // such lab.
@@ -169,9 +188,9 @@ func (l *Lab) Cluster(name string) (Cluster, error) {
 // clusters are the clusters of a manifest, without their ports.
 func (l *Lab) clusters(m manifest) []Cluster {
 	var clusters []Cluster
-	for i, name := range clusterNames(m.Members) {
+	for i, name := range clusterNames(m.Members, m.Thin) {
 		clusters = append(clusters, Cluster{
-			Name: name, index: i, dir: filepath.Join(l.dir, "clusters", name), binary: m.Binary, gates: m.Gates,
+			Name: name, index: i, thin: i > m.Members, dir: filepath.Join(l.dir, "clusters", name), binary: m.Binary, gates: m.Gates, traffic: m.Traffic,
 		})
 	}
 	return clusters
@@ -291,11 +310,15 @@ func (l *Lab) ours() (bool, error) {
 	return false, nil
 }
 
-// controlPlanes returns the recorded processes of all clusters.
+// controlPlanes returns the recorded processes of all clusters, and that of the network.
 func (l *Lab) controlPlanes() ([]Process, error) {
-	records, err := filepath.Glob(filepath.Join(l.dir, "clusters", "*", "run", "*.json"))
-	if err != nil {
-		return nil, fmt.Errorf("listing the processes of lab %s: %w", l.opts.Name, err)
+	records := []string{l.networkRecord()}
+	for _, pattern := range []string{"clusters/*/run/*.json", "clusters/*/nodes/*/process.json"} {
+		found, err := filepath.Glob(filepath.Join(l.dir, pattern))
+		if err != nil {
+			return nil, fmt.Errorf("listing the processes of lab %s: %w", l.opts.Name, err)
+		}
+		records = append(records, found...)
 	}
 	var found []Process
 	for _, path := range records {

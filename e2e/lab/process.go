@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,7 @@ type Process struct {
 type Stat struct {
 	Activity Activity
 	Start    uint64 // as in Process
+	Parent   int    // pid of the process that started it, or that it was given to
 }
 
 // ParseStat reads the content of /proc/PID/stat. The command name in it may hold spaces and parentheses. A zombie is
@@ -67,7 +69,11 @@ func ParseStat(content string) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("start time in process status: %w", err)
 	}
-	s := Stat{Activity: Running, Start: ticks}
+	parent, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return Stat{}, fmt.Errorf("parent in process status: %w", err)
+	}
+	s := Stat{Activity: Running, Start: ticks, Parent: parent}
 	switch fields[0] {
 	case "T", "t":
 		s.Activity = Paused
@@ -227,7 +233,10 @@ type launch struct {
 	record  string // path of its record, and its marker
 	log     string // file that gets its output, appended
 	command []string
-	env     []string // without the marker
+	env     []string             // without the marker
+	entry   Entry                // the network that it runs in; empty: the caller's
+	files   []*os.File           // inherited, from file descriptor 3 on
+	attr    *syscall.SysProcAttr // default: a session of its own
 }
 
 // child is a process started by this one.
@@ -248,11 +257,13 @@ func start(l launch) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", l.command[0], err)
 	}
-	defer func() { _ = log.Close() }()                  // the process has its own copy
-	cmd := exec.Command(l.command[0], l.command[1:]...) //nolint:gosec,noctx // G204: that is its purpose; it outlives any context
+	defer func() { _ = log.Close() }() // the process has its own copy
+	command := l.entry.Command(l.command...)
+	cmd := exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // G204: that is its purpose; it outlives any context
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = slices.Concat(l.env, []string{marker + "=" + l.record})
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.ExtraFiles = l.files
+	cmd.SysProcAttr = cmp.Or(l.attr, &syscall.SysProcAttr{Setsid: true})
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", l.command[0], err)
 	}
@@ -360,4 +371,31 @@ func readJSON(path string, value any) error {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	return nil
+}
+
+// descendants returns the living children of a process, their children, and so on: also those that threw the marker
+// away.
+func descendants(pid int) []Process {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	children := map[int][]int{}
+	for _, entry := range entries {
+		child, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if stat, err := readStat(child); err == nil {
+			children[stat.Parent] = append(children[stat.Parent], child)
+		}
+	}
+	var found []Process
+	for queue := children[pid]; len(queue) > 0; queue = queue[1:] {
+		queue = append(queue, children[queue[0]]...)
+		if p, err := Identify(queue[0]); err == nil && p.Activity() != Gone {
+			found = append(found, p)
+		}
+	}
+	return found
 }

@@ -26,6 +26,15 @@ type Program struct {
 // with KUBECONFIG naming the lab's kubeconfig, and env (KEY=VALUE) on top. Its working directory is the caller's.
 // The error is ErrRunning if a program of that name is running.
 func (l *Lab) StartProgram(ctx context.Context, name string, command, env []string) (Program, error) {
+	return l.startProgram(ctx, name, "", command, env)
+}
+
+// StartInside is StartProgram for a program in the network of a cluster or of a node; see Inside.
+func (l *Lab) StartInside(ctx context.Context, name, where string, command, env []string) (Program, error) {
+	return l.startProgram(ctx, name, where, command, env)
+}
+
+func (l *Lab) startProgram(ctx context.Context, name, where string, command, env []string) (Program, error) {
 	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
 		return Program{}, fmt.Errorf("program name %q: %s", name, strings.Join(problems, "; "))
 	}
@@ -55,11 +64,18 @@ func (l *Lab) StartProgram(ctx context.Context, name string, command, env []stri
 	if err := rotate(log); err != nil {
 		return Program{}, err
 	}
+	full, kubeconfig := append([]string{path}, command[1:]...), l.Kubeconfig()
+	if where != "" {
+		if full, err = l.Inside(ctx, where, full...); err != nil {
+			return Program{}, err
+		}
+		kubeconfig = l.InsideKubeconfig()
+	}
 	ch, err := start(launch{
 		record:  l.programRecord(name),
 		log:     log,
-		command: append([]string{path}, command[1:]...),
-		env:     append(append(os.Environ(), "KUBECONFIG="+l.Kubeconfig()), env...),
+		command: full,
+		env:     append(append(os.Environ(), "KUBECONFIG="+kubeconfig), env...),
 	})
 	if err != nil {
 		return Program{}, err

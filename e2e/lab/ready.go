@@ -32,6 +32,9 @@ var errNotReady = errors.New("not ready")
 func (c Cluster) await(ctx context.Context, component Component, children map[Component]*child) error {
 	switch component {
 	case Etcd:
+		if c.traffic != nil {
+			return nil // it is out of reach from here; the API server waits for it
+		}
 		return c.poll(ctx, "etcd listens", children, func(ctx context.Context) error {
 			var dialer net.Dialer
 			conn, err := dialer.DialContext(ctx, "tcp", loopback(c.ports.Etcd))
@@ -58,13 +61,12 @@ func (c Cluster) await(ctx context.Context, component Component, children map[Co
 // awaitReady waits until the whole cluster works: what its controllers make in each namespace is there in the first
 // one, so the controller manager has its credentials and its caches.
 func (c Cluster) awaitReady(ctx context.Context, children map[Component]*child) error {
-	config, err := c.RESTConfig()
+	if c.thin {
+		return nil // nobody makes anything there
+	}
+	client, err := c.clientset()
 	if err != nil {
 		return err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return fmt.Errorf("making a client for cluster %s: %w", c.Name, err)
 	}
 	return c.poll(ctx, "the controllers work", children, func(ctx context.Context) error {
 		if _, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{}); err != nil {
@@ -73,6 +75,19 @@ func (c Cluster) awaitReady(ctx context.Context, children map[Component]*child) 
 		_, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
 		return err
 	})
+}
+
+// clientset is the administrator's client.
+func (c Cluster) clientset() (kubernetes.Interface, error) {
+	config, err := c.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for cluster %s: %w", c.Name, err)
+	}
+	return client, nil
 }
 
 // poll repeats check until it succeeds. It gives up at once when one of the children has ended: the error then shows
@@ -104,7 +119,7 @@ func (c Cluster) poll(ctx context.Context, what string, children map[Component]*
 
 // firstEnded returns the error of the first child, in starting order, that has ended; nil if all live.
 func (c Cluster) firstEnded(children map[Component]*child) error {
-	for _, component := range Components() {
+	for _, component := range c.Components() {
 		ch, ok := children[component]
 		if !ok {
 			continue

@@ -23,9 +23,10 @@ type Status struct {
 	Name       string          `json:"name"`
 	Dir        string          `json:"dir"`
 	Kubeconfig string          `json:"kubeconfig"`
-	Complete   bool            `json:"complete"` // false while it is being made, or if that was interrupted
-	Clusters   []ClusterStatus `json:"clusters"` // hub first
-	Programs   []ProcessStatus `json:"programs"` // by name
+	Complete   bool            `json:"complete"`          // false while it is being made, or if that was interrupted
+	Clusters   []ClusterStatus `json:"clusters"`          // hub first
+	Programs   []ProcessStatus `json:"programs"`          // by name
+	Network    *ProcessStatus  `json:"network,omitempty"` // holds the networks of a lab with traffic
 }
 
 // ClusterStatus is the status of one cluster.
@@ -38,6 +39,14 @@ type ClusterStatus struct {
 	RSS        int64           `json:"rssBytes"`
 	Anonymous  int64           `json:"anonymousBytes"` // of RSS: what is not the shared binary or files
 	Components []ProcessStatus `json:"components"`     // in starting order
+	Nodes      []NodeStatus    `json:"nodes,omitempty"`
+}
+
+// NodeStatus is the status of one node of a lab with traffic. Its memory is that of all its processes.
+type NodeStatus struct {
+	ProcessStatus
+
+	Pods []PodStatus `json:"pods"` // none if the node does not answer
 }
 
 // ProcessStatus is the status of one process.
@@ -77,6 +86,13 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 			return Status{}, err
 		}
 	}
+	if m.Traffic != nil {
+		r, err := readRecord(l.networkRecord())
+		if err != nil {
+			return Status{}, err
+		}
+		s.Network = new(processStatus("network", r.Process, l.networkLog()))
+	}
 	programs, err := l.programs()
 	if err != nil {
 		return Status{}, err
@@ -90,7 +106,7 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 func (c Cluster) status(ctx context.Context) (ClusterStatus, error) {
 	s := ClusterStatus{Name: c.Name, URL: c.URL()}
 	count := map[Activity]int{}
-	for _, component := range Components() {
+	for _, component := range c.Components() {
 		r, err := readRecord(c.record(component))
 		if err != nil {
 			return ClusterStatus{}, err
@@ -101,12 +117,22 @@ func (c Cluster) status(ctx context.Context) (ClusterStatus, error) {
 		s.Anonymous += p.Anonymous
 		s.Components = append(s.Components, p)
 	}
+	for _, n := range c.nodes() {
+		status, err := n.status(ctx)
+		if err != nil {
+			return ClusterStatus{}, err
+		}
+		count[status.State]++
+		s.RSS += status.RSS
+		s.Anonymous += status.Anonymous
+		s.Nodes = append(s.Nodes, status)
+	}
 	ready := false
 	if s.Components[1].State == Running {
 		ready, s.Version = c.ask(ctx)
 	}
 	switch {
-	case count[Gone] == len(s.Components):
+	case count[Gone] == len(s.Components)+len(s.Nodes):
 		s.State = Stopped
 	case count[Paused] > 0:
 		s.State = OnHold
@@ -118,6 +144,31 @@ func (c Cluster) status(ctx context.Context) (ClusterStatus, error) {
 		s.State = NotReady
 	}
 	s.Ready = s.State == Ready
+	return s, nil
+}
+
+// status looks at all processes of the node, and asks it for its Pods.
+func (n node) status(ctx context.Context) (NodeStatus, error) {
+	r, err := readRecord(n.record())
+	if err != nil {
+		return NodeStatus{}, err
+	}
+	s := NodeStatus{ProcessStatus: processStatus(n.Name, r.Process, n.log()), Pods: []PodStatus{}}
+	if s.State == Gone {
+		return s, nil
+	}
+	for _, p := range descendants(r.PID) {
+		resident, anonymous := p.Memory()
+		s.RSS += resident
+		s.Anonymous += anonymous
+	}
+	if s.State == Running {
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		if pods, err := n.pods(ctx); err == nil {
+			s.Pods = pods
+		}
+	}
 	return s, nil
 }
 

@@ -24,7 +24,7 @@ var errPortTaken = errors.New("port in use")
 // ends. A lab that is up already with as many members is left alone, except that its dead clusters are started;
 // what an interrupted Up left is made anew. The error is ErrExists if the lab has another number of members.
 func (l *Lab) Up(ctx context.Context) error {
-	binary, err := l.binary(ctx)
+	wanted, err := l.wanted(ctx)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (l *Lab) Up(ctx context.Context) error {
 	} else if found {
 		l.out.say("removed what an interrupted start of lab %s had left", l.opts.Name)
 	}
-	if err := l.make(ctx, binary); err != nil {
+	if err := l.make(ctx, wanted); err != nil {
 		l.out.say("removing lab %s", l.opts.Name)
 		_, cleanup := l.down(context.WithoutCancel(ctx))
 		l.removeIfEmpty()
@@ -54,19 +54,69 @@ func (l *Lab) Up(ctx context.Context) error {
 	return nil
 }
 
+// wanted is what the lab is to consist of. It builds the programs that are missing.
+func (l *Lab) wanted(ctx context.Context) (manifest, error) {
+	m := manifest{
+		Name: l.opts.Name, Members: l.opts.Members, Thin: l.opts.Thin,
+		Gates: formatGates(l.opts.Gates), Made: time.Now().UTC(), Traffic: l.opts.Traffic,
+	}
+	if m.Traffic == nil {
+		var err error
+		m.Binary, err = l.binary(ctx)
+		return m, err
+	}
+	var err error
+	if m.NFT, err = findNFT(); err != nil { // before anything that takes long
+		return manifest{}, err
+	}
+	if m.Network, err = l.networkCommand(); err != nil {
+		return manifest{}, err
+	}
+	if m.Binary, err = l.binary(ctx); err != nil {
+		return manifest{}, err
+	}
+	if m.Node, err = l.beside(ctx, FindNode); err != nil {
+		return manifest{}, err
+	}
+	m.DNS, err = l.beside(ctx, FindDNS)
+	return m, err
+}
+
+// networkCommand is how to run the network process.
+func (l *Lab) networkCommand() ([]string, error) {
+	if len(l.opts.Self) > 0 {
+		return l.opts.Self, nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding the program of the network: %w", err)
+	}
+	return []string{exe, "network"}, nil
+}
+
+// source is the folder of the Kubernetes binary's module.
+func (l *Lab) source() (string, error) {
+	if l.opts.Source != "" {
+		return l.opts.Source, nil
+	}
+	return FindSource()
+}
+
 // binary returns the path of the Kubernetes binary, which it builds if need be.
 func (l *Lab) binary(ctx context.Context) (string, error) {
 	if l.opts.Binary != "" {
 		return l.opts.Binary, nil
 	}
-	source := l.opts.Source
-	if source == "" {
-		var err error
-		if source, err = FindSource(); err != nil {
-			return "", err
-		}
+	return l.beside(ctx, FindBinary)
+}
+
+// beside returns the path of a program that is built of a module of the checkout, which it builds if need be.
+func (l *Lab) beside(ctx context.Context, find func(context.Context, string) (Binary, error)) (string, error) {
+	source, err := l.source()
+	if err != nil {
+		return "", err
 	}
-	b, err := FindBinary(ctx, source)
+	b, err := find(ctx, source)
 	if err != nil {
 		return "", err
 	}
@@ -75,20 +125,30 @@ func (l *Lab) binary(ctx context.Context) (string, error) {
 
 // revive is Up for a lab that exists.
 func (l *Lab) revive(ctx context.Context, m manifest) error {
-	if m.Members != l.opts.Members {
-		return fmt.Errorf("lab %s has %d members, not %d: %w; take it down first, or choose another name",
-			l.opts.Name, m.Members, l.opts.Members, ErrExists)
+	if m.Members != l.opts.Members || m.Thin != l.opts.Thin {
+		return fmt.Errorf("lab %s has %d members and %d thin ones, not %d and %d: %w; take it down first, or choose another name",
+			l.opts.Name, m.Members, m.Thin, l.opts.Members, l.opts.Thin, ErrExists)
+	}
+	if !m.Traffic.equal(l.opts.Traffic) {
+		return fmt.Errorf("lab %s was made with other networks: %w; take it down first, or choose another name", l.opts.Name, ErrExists)
 	}
 	clusters, err := l.Clusters()
 	if err != nil {
 		return err
 	}
+	if err := l.reviveNetwork(ctx, m, clusters); err != nil {
+		return err
+	}
 	for _, c := range clusters {
-		started, err := l.startCluster(ctx, c, Components())
+		started, err := l.startCluster(ctx, c, c.Components())
 		if err != nil {
 			return err
 		}
-		if started {
+		again, err := l.startDeadNodes(ctx, c)
+		if err != nil {
+			return err
+		}
+		if started || again {
 			l.out.say("%s started again", c.Name)
 		}
 	}
@@ -96,19 +156,20 @@ func (l *Lab) revive(ctx context.Context, m manifest) error {
 }
 
 // make boots the clusters of a new lab, all at once. It runs under the lock, in an empty directory.
-func (l *Lab) make(ctx context.Context, binary string) error {
-	m := manifest{
-		Name: l.opts.Name, Members: l.opts.Members, Binary: binary,
-		Gates: formatGates(l.opts.Gates), Made: time.Now().UTC(),
-	}
+func (l *Lab) make(ctx context.Context, m manifest) error {
 	if err := writeJSON(l.manifestFile(), m); err != nil {
 		return err
 	}
 	clusters := l.clusters(m)
+	if m.Traffic != nil {
+		if err := l.connect(ctx, m, clusters); err != nil {
+			return err
+		}
+	}
 	if err := l.bootAll(ctx, clusters); err != nil {
 		return err
 	}
-	if err := l.writeKubeconfig(); err != nil {
+	if err := l.writeKubeconfigs(); err != nil {
 		return err
 	}
 	m.Up = true
@@ -141,6 +202,9 @@ func (l *Lab) bootAll(ctx context.Context, clusters []Cluster) error {
 
 // boot starts one cluster on free ports. It returns the URL of its API.
 func (l *Lab) boot(ctx context.Context, c Cluster, ports *Ports) (string, error) {
+	if c.traffic != nil {
+		return c.URL(), l.bootInside(ctx, c)
+	}
 	if err := c.prepare(time.Now()); err != nil {
 		return "", err
 	}
@@ -154,12 +218,12 @@ func (l *Lab) boot(ctx context.Context, c Cluster, ports *Ports) (string, error)
 		if err := c.address(); err != nil {
 			return "", err
 		}
-		err := l.startComponents(ctx, c, Components())
+		err := l.startComponents(ctx, c, c.Components())
 		if !errors.Is(err, errPortTaken) || attempt == bootAttempts {
 			return c.URL(), err
 		}
 		l.out.say("%-4s %v; trying other ports", c.Name, err)
-		if err := l.endComponents(ctx, c, Components()); err != nil {
+		if err := l.endComponents(ctx, c, c.Components()); err != nil {
 			return "", err
 		}
 		if err := os.RemoveAll(filepath.Join(c.dir, "etcd")); err != nil {
@@ -168,12 +232,23 @@ func (l *Lab) boot(ctx context.Context, c Cluster, ports *Ports) (string, error)
 	}
 }
 
-// writeKubeconfig merges the administrators' credentials of all clusters into one file.
-func (l *Lab) writeKubeconfig() error {
+// writeKubeconfigs merges the administrators' credentials of all clusters into one file, and in a lab with traffic into
+// another one with the addresses that are valid inside.
+func (l *Lab) writeKubeconfigs() error {
 	clusters, err := l.Clusters()
 	if err != nil {
 		return err
 	}
+	if err := l.writeKubeconfig(l.Kubeconfig(), clusters, Cluster.URL); err != nil {
+		return err
+	}
+	if clusters[0].traffic == nil {
+		return nil
+	}
+	return l.writeKubeconfig(l.InsideKubeconfig(), clusters, Cluster.InsideURL)
+}
+
+func (l *Lab) writeKubeconfig(path string, clusters []Cluster, url func(Cluster) string) error {
 	config := clientcmdapi.NewConfig()
 	config.CurrentContext = Hub
 	for _, c := range clusters {
@@ -184,17 +259,24 @@ func (l *Lab) writeKubeconfig() error {
 		if err := c.addContext(config, pair); err != nil {
 			return err
 		}
+		config.Clusters[c.Name].Server = url(c)
 	}
 	data, err := clientcmd.Write(*config)
 	if err != nil {
 		return fmt.Errorf("writing the kubeconfig of lab %s: %w", l.opts.Name, err)
 	}
-	return writeFile(l.Kubeconfig(), data)
+	return writeFile(path, data)
 }
 
 // startComponents starts components of a cluster one after the other, each when the one before it serves, and waits
 // until the cluster is ready. The error wraps errPortTaken if that was the cause.
 func (l *Lab) startComponents(ctx context.Context, c Cluster, components []Component) error {
+	if c.traffic != nil {
+		var err error
+		if c.entry, err = l.Entry(ctx, c.Name); err != nil {
+			return err
+		}
+	}
 	children := map[Component]*child{}
 	for _, component := range components {
 		if err := ctx.Err(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/hansa-dev/hansa/e2e/lab"
+	"github.com/hansa-dev/hansa/e2e/script"
 )
 
 // mark remembers where the audit logs of all clusters are now.
@@ -89,7 +90,7 @@ func passes(event lab.AuditEvent, filters []string) (bool, error) {
 // fence waits until the audit log of a cluster shows a request that is made now. An API server writes an event when it
 // has answered, so what was answered before is in the log then.
 func fence(c lab.Cluster) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), script.Patience)
 	defer cancel()
 	config, err := c.RESTConfig()
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,16 +15,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/hansa-dev/hansa/e2e/lab"
+	"github.com/hansa-dev/hansa/e2e/script"
 	"github.com/hansa-dev/hansa/federation/api"
-)
-
-// patience is how long eventually waits. Machines are shared; scripts make no statements about time unless they say so.
-const patience = 30 * time.Second
-
-// The pauses between two attempts of eventually: short at first, then longer, since every attempt is a program run.
-const (
-	firstPause = 50 * time.Millisecond
-	lastPause  = 500 * time.Millisecond
 )
 
 // statusPath prints the propagation of a federated object: "True  m1= m2=", "False CheckClusters m1= m2=UpdateFailed".
@@ -83,13 +74,11 @@ func expandFiles(dir, ns string) error {
 	})
 }
 
-type command = func(ts *testscript.TestScript, neg bool, args []string)
-
-func (f *fixture) commands() map[string]command {
-	commands := map[string]command{
+func (f *fixture) commands() map[string]script.Command {
+	commands := map[string]script.Command{
 		"federate-namespace": federateNamespace,
-		"eventually":         f.eventually,
-		"within":             f.within,
+		"eventually":         script.Eventually(spell),
+		"within":             script.Within(spell),
 		"hub":                f.hubCommand,
 		"cluster":            f.clusterCommand,
 		"audit":              f.auditCommand,
@@ -97,7 +86,7 @@ func (f *fixture) commands() map[string]command {
 	for _, name := range []string{"hansa", "kubefedctl", "kubectl", "host", "m1", "m2"} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			program, args := spell(ts, name, args)
-			outcome(ts, neg, ts.Exec(program, args...))
+			script.Outcome(ts, neg, ts.Exec(program, args...))
 		}
 	}
 	return commands
@@ -112,16 +101,6 @@ func spell(ts *testscript.TestScript, name string, args []string) (program strin
 	return "kubectl", append([]string{"--context=" + place, "--namespace=" + ts.Getenv("NS")}, args...)
 }
 
-// outcome ends a script whose command did not end as the script says.
-func outcome(ts *testscript.TestScript, neg bool, err error) {
-	if err != nil && !neg {
-		ts.Fatalf("%v", err)
-	}
-	if err == nil && neg {
-		ts.Fatalf("unexpected success")
-	}
-}
-
 func federateNamespace(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
 		ts.Fatalf("usage: federate-namespace")
@@ -129,47 +108,6 @@ func federateNamespace(ts *testscript.TestScript, neg bool, args []string) {
 	file := ts.MkAbs(".federate-namespace.yaml")
 	ts.Check(os.WriteFile(file, fmt.Appendf(nil, federatedNamespace, ts.Getenv("NS")), 0o600))
 	ts.Check(ts.Exec("kubectl", "create", "-f", file))
-}
-
-func (f *fixture) within(ts *testscript.TestScript, neg bool, args []string) {
-	f.eventually(ts, neg, append([]string{"-t"}, args...))
-}
-
-func (f *fixture) eventually(ts *testscript.TestScript, neg bool, args []string) {
-	limit := patience
-	if len(args) > 1 && args[0] == "-t" {
-		var err error
-		limit, err = time.ParseDuration(args[1])
-		ts.Check(err)
-		args = args[2:]
-	}
-	var pattern *regexp.Regexp
-	if i := len(args) - 2; i > 0 && args[i] == "--" {
-		var err error
-		pattern, err = regexp.Compile("(?m)" + args[i+1])
-		ts.Check(err)
-		args = args[:i]
-	}
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: eventually [-t DURATION] COMMAND... [-- PATTERN]")
-	}
-	wanted := true
-	if args[0] == "!" {
-		wanted, args = false, args[1:]
-	}
-	program, args := spell(ts, args[0], args[1:])
-	deadline := time.Now().Add(limit)
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := ts.Exec(program, args...)
-		output := strings.TrimSpace(ts.ReadFile("stdout"))
-		if (err == nil) == wanted && (pattern == nil || pattern.MatchString(output)) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("not within %s: %s %s\nwanted: %s\nlast output: %s\nlast error: %v", limit, program, strings.Join(args, " "), pattern, output, err)
-		}
-		<-time.After(pause)
-	}
 }
 
 func (f *fixture) hubCommand(ts *testscript.TestScript, neg bool, args []string) {
@@ -183,11 +121,11 @@ func (f *fixture) hubCommand(ts *testscript.TestScript, neg bool, args []string)
 	ctx := context.Background()
 	switch args[0] {
 	case "start":
-		outcome(ts, neg, f.startHub(ctx, name, flags...))
+		script.Outcome(ts, neg, f.startHub(ctx, name, flags...))
 	case "stop":
-		outcome(ts, neg, f.stopHub(ctx, name))
+		script.Outcome(ts, neg, f.stopHub(ctx, name))
 	case "kill":
-		outcome(ts, neg, f.killHub(ctx, name))
+		script.Outcome(ts, neg, f.killHub(ctx, name))
 	case "log":
 		data, err := os.ReadFile(f.hub(name).Log)
 		ts.Check(err)
@@ -208,7 +146,7 @@ func (f *fixture) clusterCommand(ts *testscript.TestScript, neg bool, args []str
 	if do == nil {
 		ts.Fatalf("cluster %s: want kill, start, pause or resume", args[0])
 	}
-	outcome(ts, neg, do(context.Background(), args[1]))
+	script.Outcome(ts, neg, do(context.Background(), args[1]))
 }
 
 func (f *fixture) auditCommand(ts *testscript.TestScript, neg bool, args []string) {

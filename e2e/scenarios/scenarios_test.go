@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/hansa-dev/hansa/e2e/script"
 )
 
 // sideBySide is how many of the parallel scripts run at once. They mostly wait, so it is more than there are cores.
@@ -71,20 +73,5 @@ func TestSerial(t *testing.T) {
 	if deadline, ok := t.Deadline(); ok {
 		params.Deadline = deadline
 	}
-	testscript.RunT(oneByOne{t}, params)
-}
-
-// oneByOne is a test whose scripts do not run in parallel.
-type oneByOne struct{ *testing.T }
-
-func (oneByOne) Parallel() {}
-
-func (t oneByOne) Skip(args ...any)  { t.T.Skip(args...) }
-func (t oneByOne) Fatal(args ...any) { t.T.Fatal(args...) }
-func (t oneByOne) Log(args ...any)   { t.T.Log(args...) }
-func (t oneByOne) FailNow()          { t.T.FailNow() }
-func (t oneByOne) Verbose() bool     { return testing.Verbose() }
-
-func (t oneByOne) Run(name string, f func(testscript.T)) {
-	t.T.Run(name, func(t *testing.T) { f(oneByOne{t}) })
+	testscript.RunT(script.Serial{T: t}, params)
 }

@@ -1,0 +1,372 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/hansa-dev/hansa/e2e/lab/addons"
+	"github.com/hansa-dev/hansa/e2e/lab/network"
+)
+
+// MaxTrafficMembers bounds the members of a lab with traffic: each cluster has a pod range 10.x.0.0/16 below the service
+// ranges.
+const MaxTrafficMembers = 50
+
+// MaxNodes bounds the nodes of a cluster.
+const MaxNodes = 9
+
+// Traffic says how the clusters of a lab are connected whose pods run.
+type Traffic struct {
+	Nodes   int               `json:"nodes"`             // per cluster; 0 means 1
+	Flat    bool              `json:"flat,omitempty"`    // pod ranges cross between the clusters too
+	Regions map[string]string `json:"regions,omitempty"` // by cluster; default: the cluster's name
+}
+
+// check completes t and tells what is wrong with it.
+func (t *Traffic) check(members, thin int) error {
+	if t.Nodes == 0 {
+		t.Nodes = 1
+	}
+	if t.Nodes < 1 || t.Nodes > MaxNodes {
+		return fmt.Errorf("%d nodes: a cluster has 1 to %d", t.Nodes, MaxNodes)
+	}
+	if members+thin > MaxTrafficMembers {
+		return fmt.Errorf("%d members: a lab with traffic has 0 to %d, thin ones included", members+thin, MaxTrafficMembers)
+	}
+	names := clusterNames(members, thin)
+	for cluster := range t.Regions {
+		if !slices.Contains(names, cluster) {
+			return fmt.Errorf("a region for cluster %q: %w; there are %s", cluster, ErrNotFound, join(names))
+		}
+	}
+	return nil
+}
+
+// equal compares what cannot change while a lab is up.
+func (t *Traffic) equal(other *Traffic) bool {
+	if t == nil || other == nil {
+		return t == other
+	}
+	return t.Nodes == other.Nodes && t.Flat == other.Flat
+}
+
+// ErrUnprivileged means that the kernel lets the caller make no network namespaces.
+var ErrUnprivileged = errors.New("no network namespaces")
+
+// networkRecord is the record of the process that holds the lab's namespaces.
+func (l *Lab) networkRecord() string { return filepath.Join(l.dir, "network", "process.json") }
+func (l *Lab) networkSocket() string { return filepath.Join(l.dir, "network", "control.sock") }
+func (l *Lab) networkSpec() string   { return filepath.Join(l.dir, "network", "spec.json") }
+
+// Network is the client of the lab's network; it exists in labs with traffic only.
+func (l *Lab) Network() (*network.Client, error) {
+	m, err := l.manifest()
+	if err != nil {
+		return nil, err
+	}
+	if m.Traffic == nil {
+		return nil, fmt.Errorf("lab %s has no network of its own; make one with: hansa-lab up --traffic", l.opts.Name)
+	}
+	return network.NewClient(l.networkSocket()), nil
+}
+
+// startNetwork makes the namespaces of the lab and waits until they can be entered. Each cluster's API server port is
+// listened on first, so that nobody else can take it.
+func (l *Lab) startNetwork(ctx context.Context, m manifest, clusters []Cluster) error {
+	spec := network.Spec{Socket: l.networkSocket(), Flat: m.Traffic.Flat, NFT: m.NFT}
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			_ = f.Close() // the process has its own copies
+		}
+	}()
+	for _, c := range clusters {
+		f, err := listenerFile(c.ports.APIServer)
+		if err != nil {
+			return fmt.Errorf("starting the network: the port of the API server of %s: %w", c.Name, err)
+		}
+		files = append(files, f)
+		spec.Clusters = append(spec.Clusters, network.Cluster{
+			Name: c.Name, Index: c.index, Nodes: c.nodeNames(), Port: c.ports.APIServer,
+		})
+	}
+	if err := writeJSON(l.networkSpec(), spec); err != nil {
+		return err
+	}
+	ch, err := start(launch{
+		record:  l.networkRecord(),
+		log:     l.networkLog(),
+		command: append(slices.Clone(m.Network), l.networkSpec()),
+		env:     []string{"PATH=" + systemPath(), "HOME=" + l.dir},
+		files:   files,
+		attr:    namespaces(),
+	})
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
+		return fmt.Errorf("%w: a lab with traffic needs root, or user namespaces, which this kernel refuses (%w); "+
+			"look at user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns", ErrUnprivileged, errors.Unwrap(err))
+	}
+	if err != nil {
+		return err
+	}
+	return l.awaitNetwork(ctx, ch)
+}
+
+func (l *Lab) networkLog() string { return filepath.Join(l.dir, "network", "network.log") }
+
+// awaitNetwork waits until the network process answers.
+func (l *Lab) awaitNetwork(ctx context.Context, ch *child) error {
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
+	client := network.NewClient(l.networkSocket())
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for {
+		_, err := client.State(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ch.ended:
+			return fmt.Errorf("the network of lab %s ended; the end of %s:\n%s", l.opts.Name, ch.Log, cause(ch.Log))
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the network of lab %s: %w: %w", l.opts.Name, context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// namespaces are what a network process is born into. Without root it is root in a user namespace of its own.
+func namespaces() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{
+		Setsid:     true,
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+	}
+	if os.Geteuid() != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+	}
+	return attr
+}
+
+// listenerFile listens on a port of 127.0.0.1 and returns the socket as a file, which a child can inherit.
+func listenerFile(port int) (*os.File, error) {
+	listener, err := net.Listen("tcp", loopback(port))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.(*net.TCPListener).File() //nolint:forcetypeassert // what Listen returns for tcp
+}
+
+// systemPath is the caller's PATH with the folders of administrators' programs, which the PATH of others lacks.
+func systemPath() string { return os.Getenv("PATH") + ":/usr/sbin:/sbin" }
+
+// findNFT finds the program by which kube-proxy and the nodes set up their rules.
+func findNFT() (string, error) {
+	if path, err := exec.LookPath("nft"); err == nil {
+		return filepath.Abs(path)
+	}
+	for _, path := range []string{"/usr/sbin/nft", "/sbin/nft"} {
+		if executable(path) {
+			return path, nil
+		}
+	}
+	return "", errors.New("a lab with traffic needs the program nft, which kube-proxy calls: install the package nftables")
+}
+
+// networkLogger is what the network process writes its log with.
+func networkLogger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
+// RunNetwork is the network process of a lab, which hansa-lab runs in namespaces of its own: it makes what the spec file
+// describes and serves until ctx ends. The API servers' listeners are inherited, from file descriptor 3 on.
+func RunNetwork(ctx context.Context, specFile string) error {
+	var spec network.Spec
+	if err := readJSON(specFile, &spec); err != nil {
+		return err
+	}
+	listeners := make([]net.Listener, 0, len(spec.Clusters))
+	for i, c := range spec.Clusters {
+		f := os.NewFile(uintptr(3+i), "listener of "+c.Name) //nolint:gosec // G115: a few clusters
+		if f == nil {
+			return fmt.Errorf("the listener of %s was not inherited", c.Name)
+		}
+		listener, err := net.FileListener(f)
+		_ = f.Close() // FileListener has its own copy
+		if err != nil {
+			return fmt.Errorf("the listener of %s: %w", c.Name, err)
+		}
+		listeners = append(listeners, listener)
+	}
+	return network.Run(ctx, spec, listeners, networkLogger())
+}
+
+// connect gives the clusters of a new lab their ports and makes their networks.
+func (l *Lab) connect(ctx context.Context, m manifest, clusters []Cluster) error {
+	ports := NewPorts(nil)
+	for i := range clusters {
+		c := &clusters[i]
+		for _, port := range c.ports.by() {
+			var err error
+			if *port, err = ports.Free(); err != nil {
+				return err
+			}
+		}
+		if err := c.prepare(time.Now()); err != nil {
+			return err
+		}
+		if err := c.address(); err != nil {
+			return err
+		}
+		names := fmt.Sprintf("nameserver %s\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n", network.DNSIP(c.index))
+		if err := writeFile(c.resolvConf(), []byte(names)); err != nil {
+			return err
+		}
+		for _, n := range c.nodes() {
+			if err := n.prepare(m); err != nil {
+				return err
+			}
+		}
+	}
+	return l.startNetwork(ctx, m, clusters)
+}
+
+// reviveNetwork makes the networks of a lab anew if the process that held them is gone. What ran in the old ones is
+// ended: nothing reaches it any more.
+func (l *Lab) reviveNetwork(ctx context.Context, m manifest, clusters []Cluster) error {
+	if m.Traffic == nil {
+		return nil
+	}
+	r, err := readRecord(l.networkRecord())
+	if err != nil || r.Activity() != Gone {
+		return err
+	}
+	lost, err := l.controlPlanes()
+	if err != nil {
+		return err
+	}
+	if err := end(ctx, append(lost, marked(filepath.Join(l.dir, "clusters"))...), 0); err != nil {
+		return err
+	}
+	l.out.say("the network of lab %s was gone; making it again", l.opts.Name)
+	return l.startNetwork(ctx, m, clusters)
+}
+
+// bootInside starts the control plane of a cluster in its own network, its nodes, and its DNS.
+func (l *Lab) bootInside(ctx context.Context, c Cluster) error {
+	if err := l.startComponents(ctx, c, c.Components()); err != nil {
+		return err
+	}
+	if c.thin {
+		return nil
+	}
+	if err := c.install(ctx); err != nil {
+		return err
+	}
+	if err := l.startNodes(ctx, c, c.nodes()); err != nil {
+		return err
+	}
+	return c.awaitDNS(ctx)
+}
+
+// install makes the objects that every cluster with traffic has: its DNS, and the rights of its nodes.
+func (c Cluster) install(ctx context.Context) error {
+	config, err := c.RESTConfig()
+	if err != nil {
+		return err
+	}
+	api, err := client.New(config, client.Options{})
+	if err != nil {
+		return fmt.Errorf("making a client for cluster %s: %w", c.Name, err)
+	}
+	for _, object := range addons.Objects(c.index) {
+		if err := api.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("installing %s in cluster %s: %w", object.GetName(), c.Name, err)
+		}
+	}
+	return nil
+}
+
+// awaitDNS waits until the cluster's names can be asked for.
+func (c Cluster) awaitDNS(ctx context.Context) error {
+	api, err := c.clientset()
+	if err != nil {
+		return err
+	}
+	return c.poll(ctx, "its DNS answers", nil, func(ctx context.Context) error {
+		deployment, err := api.AppsV1().Deployments(metav1.NamespaceSystem).Get(ctx, addons.DNSName, metav1.GetOptions{})
+		if err == nil && deployment.Status.AvailableReplicas == 0 {
+			err = errNotReady
+		}
+		return err
+	})
+}
+
+// node finds a node by name; the error, ErrNotFound, says nothing of those that exist.
+func (l *Lab) node(name string) (node, error) {
+	clusters, err := l.Clusters()
+	if err != nil {
+		return node{}, err
+	}
+	for _, c := range clusters {
+		for _, n := range c.nodes() {
+			if n.Name == name {
+				return n, nil
+			}
+		}
+	}
+	return node{}, fmt.Errorf("node %q of lab %s: %w", name, l.opts.Name, ErrNotFound)
+}
+
+// startDeadNodes starts the nodes of a cluster that do not run.
+func (l *Lab) startDeadNodes(ctx context.Context, c Cluster) (bool, error) {
+	return l.startDead(ctx, c, c.nodes())
+}
+
+// startDead starts those of a cluster's nodes that do not run. It tells whether there was any.
+func (l *Lab) startDead(ctx context.Context, c Cluster, nodes []node) (bool, error) {
+	var dead []node
+	for _, n := range nodes {
+		r, err := readRecord(n.record())
+		if err != nil {
+			return false, err
+		}
+		switch r.Activity() {
+		case Paused:
+			return false, fmt.Errorf("node %s is paused: resume it first", n.Name)
+		case Gone:
+			dead = append(dead, n)
+		}
+	}
+	return len(dead) > 0, l.startNodes(ctx, c, dead)
+}
+
+// processes are those of the node: its program, and all that it started.
+func (n node) processes() ([]Process, error) {
+	r, err := readRecord(n.record())
+	if err != nil {
+		return nil, err
+	}
+	found := marked(n.record())
+	if r.Activity() != Gone {
+		found = append(found, r.Process)
+		found = append(found, descendants(r.PID)...)
+	}
+	slices.SortFunc(found, func(a, b Process) int { return a.PID - b.PID })
+	return slices.Compact(found), nil
+}
