@@ -1,8 +1,17 @@
 package network
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
 )
 
 // ErrGone means that the network process of a lab does not run.
@@ -50,20 +59,82 @@ type Change struct {
 	Bandwidth *string  `json:"bandwidth,omitempty"`
 }
 
+// patience is how long an answer may take. The process computes none of them.
+const patience = 10 * time.Second
+
 // Client talks to the network process of a lab. Its errors wrap ErrGone if there is none.
-type Client struct{ socket string }
+type Client struct {
+	socket string
+	http   *http.Client
+}
 
 // NewClient returns a client for a control socket.
-func NewClient(socket string) *Client { return &Client{socket: socket} }
+func NewClient(socket string) *Client {
+	return &Client{socket: socket, http: &http.Client{
+		Timeout: patience,
+		Transport: &http.Transport{
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) },
+			DisableKeepAlives: true, // a Client need not be closed
+		},
+	}}
+}
 
 // State tells how to enter the namespaces and what the links are like.
-func (c *Client) State(_ context.Context) (State, error) { return State{}, ErrGone }
+func (c *Client) State(ctx context.Context) (State, error) {
+	var s State
+	return s, c.do(ctx, http.MethodGet, "/state", nil, &s)
+}
 
 // SetLinks changes links and returns them.
-func (c *Client) SetLinks(_ context.Context, _ Change) ([]Link, error) { return nil, ErrGone }
+func (c *Client) SetLinks(ctx context.Context, change Change) ([]Link, error) {
+	var links []Link
+	return links, c.do(ctx, http.MethodPut, "/links", change, &links)
+}
 
 // Cut stops everything on links, also what is under way, and returns them.
-func (c *Client) Cut(_ context.Context, _ Ends) ([]Link, error) { return nil, ErrGone }
+func (c *Client) Cut(ctx context.Context, ends Ends) ([]Link, error) {
+	var links []Link
+	return links, c.do(ctx, http.MethodPost, "/cut", ends, &links)
+}
 
 // Heal undoes Cut; the links are then as they were.
-func (c *Client) Heal(_ context.Context, _ Ends) ([]Link, error) { return nil, ErrGone }
+func (c *Client) Heal(ctx context.Context, ends Ends) ([]Link, error) {
+	var links []Link
+	return links, c.do(ctx, http.MethodPost, "/heal", ends, &links)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body, result any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encoding a request to the network of the lab: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://network"+path, bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("making a request to the network of the lab: %w", err)
+	}
+	response, err := c.http.Do(request)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w (%w)", ErrGone, err)
+	}
+	if err != nil {
+		return fmt.Errorf("asking the network of the lab: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return refusal(response)
+	}
+	if err := json.NewDecoder(response.Body).Decode(result); err != nil {
+		return fmt.Errorf("reading the answer of the network of the lab: %w", err)
+	}
+	return nil
+}
+
+// refusal is the error that a response tells of.
+func refusal(response *http.Response) error {
+	var told failure
+	data, err := io.ReadAll(io.LimitReader(response.Body, maxRequest))
+	if err != nil || json.Unmarshal(data, &told) != nil || told.Error == "" {
+		return fmt.Errorf("the network of the lab answers %s: %s", response.Status, bytes.TrimSpace(data))
+	}
+	return errors.New(told.Error)
+}
