@@ -1,0 +1,37 @@
+// Package addons knows the objects that every cluster of a lab with traffic gets beside those that Kubernetes makes
+// itself: CoreDNS as the cluster's DNS, and the rights of nodes.
+//
+// # Names
+//
+// CoreDNS answers for three zones, each a block of its own in the Corefile:
+//
+//   - cluster.local and the reverse zones, from the cluster's API. Answers are not cached, for the tests of a lab ask
+//     how soon a change is seen; clients may keep them for 5 s, negative ones too.
+//   - clusterset.local, the zone of multi-cluster Services, which holds none yet. Its apex exists and has an SOA record,
+//     whatever else is asked of it is NODATA, and names below it are NXDOMAIN: with the SOA record, as a definite
+//     answer should be, so that clients neither wait nor try again. There is no dns-version TXT record, for that would
+//     say that the zone is served by the rules of multi-cluster Services. Whoever serves it replaces the block by a
+//     forward; CoreDNS takes the new Corefile within seconds.
+//   - the rest, the root, which is empty as well: the lab has no way out, so there is no upstream server to forward to,
+//     and NXDOMAIN is the truth about any other name. SERVFAIL or REFUSED would make resolvers report a broken server,
+//     and try again, for a name that is merely misspelt.
+//
+// There is no loop detection, since nothing is forwarded.
+//
+// # Rights of nodes
+//
+// A lab's nodes are members of the group system:nodes, as kubelets are, but the lab has neither the Node authorizer nor
+// the NodeRestriction admission plugin, which hold a kubelet to its own node and the Pods that are bound to it. So the
+// role of nodes is wider than a kubelet's rights in that any node may
+//
+//   - read every Secret, ConfigMap and Pod of its cluster: the library of the nodes watches all of them;
+//   - make tokens of every ServiceAccount, not only of those whose Pods it runs, and with them do what any of those may;
+//   - change any Node, any Pod's status and any node's lease, and delete any Pod.
+//
+// That makes a node as mighty as an administrator of its cluster. In a lab it is: all nodes run the same program, as the
+// same user, from one directory that holds the administrators' keys too. It has no power over another cluster.
+//
+// The role is narrower where a kubelet does what these nodes do not: no storage (volumes and claims, CSI), no certificate
+// requests, no runtime classes, no device claims, no Pods of the node's own making, no evictions, no reviews of tokens or
+// access, since the nodes' own servers accept client certificates only.
+package addons

@@ -1,0 +1,60 @@
+package addons
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	rbacGroup  = "rbac.authorization.k8s.io"
+	nodesRole  = "hansa-lab:nodes"
+	nodesGroup = "system:nodes"
+)
+
+// nodeObjects grant the lab's nodes what they do. The package's documentation compares it with a kubelet's rights.
+func nodeObjects() []client.Object {
+	subjects := []rbacv1.Subject{{APIGroup: rbacGroup, Kind: rbacv1.GroupKind, Name: nodesGroup}}
+	return []client.Object{
+		&rbacv1.ClusterRole{
+			TypeMeta:   kind("rbac.authorization.k8s.io/v1", "ClusterRole"),
+			ObjectMeta: metav1.ObjectMeta{Name: nodesRole},
+			Rules: []rbacv1.PolicyRule{
+				// What the library watches, to run Pods and to fill in their environment and volumes.
+				allow("", []string{"pods", "secrets", "configmaps", "services"}, "get", "list", "watch"),
+				allow("", []string{"pods"}, "delete"), // the last step of a Pod's end is the node's
+				allow("", []string{"pods/status"}, "update", "patch"),
+				allow("", []string{"nodes"}, "create", "get", "list", "watch", "update", "patch"),
+				allow("", []string{"nodes/status"}, "update", "patch"),
+				allow("", []string{"serviceaccounts/token"}, "create"),
+				allow("", []string{"events"}, "create", "update", "patch"),
+				allow("events.k8s.io", []string{"events"}, "create", "update", "patch"),
+			},
+		},
+		&rbacv1.ClusterRoleBinding{
+			TypeMeta:   kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+			ObjectMeta: metav1.ObjectMeta{Name: nodesRole},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacGroup, Kind: "ClusterRole", Name: nodesRole},
+			Subjects:   subjects,
+		},
+		&rbacv1.Role{
+			TypeMeta:   kind("rbac.authorization.k8s.io/v1", "Role"),
+			ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: nodesRole},
+			Rules: []rbacv1.PolicyRule{
+				allow("coordination.k8s.io", []string{"leases"}, "get", "create", "update", "patch"),
+			},
+		},
+		&rbacv1.RoleBinding{
+			TypeMeta:   kind("rbac.authorization.k8s.io/v1", "RoleBinding"),
+			ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: nodesRole},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacGroup, Kind: "Role", Name: nodesRole},
+			Subjects:   subjects,
+		},
+	}
+}
+
+// allow is the rule that allows verbs on resources of one API group.
+func allow(group string, resources []string, verbs ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs}
+}
