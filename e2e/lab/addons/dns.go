@@ -2,7 +2,6 @@ package addons
 
 import (
 	_ "embed"
-	"net/netip"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/hansa-dev/hansa/e2e/lab/network"
 )
 
 // Names of the objects that are a cluster's DNS, as clusters in the wild have them.
@@ -66,7 +67,7 @@ func dnsObjects(cluster int) []client.Object {
 			TypeMeta:   kind("v1", "Service"),
 			ObjectMeta: named(DNSService),
 			Spec: corev1.ServiceSpec{
-				ClusterIP: dnsIP(cluster).String(),
+				ClusterIP: network.DNSIP(cluster).String(),
 				Selector:  dnsSelector(),
 				Ports: []corev1.ServicePort{
 					{Name: "dns", Protocol: corev1.ProtocolUDP, Port: dnsPort},
@@ -135,9 +136,4 @@ func dnsLabels() map[string]string {
 	labels := dnsSelector()
 	labels["kubernetes.io/name"] = "CoreDNS"
 	return labels
-}
-
-// dnsIP is the address of the DNS of a cluster, in its range of Services.
-func dnsIP(cluster int) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, 96 + byte(cluster), 0, 10}) //nolint:gosec // G115: a lab has 51 clusters at most
 }
