@@ -12,13 +12,18 @@ BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo fals
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
 # The tools are pinned in go.tool.mod, apart from what the programs depend on.
-tool = go tool -modfile=go.tool.mod $(1)
+tool = go tool -modfile=$(CURDIR)/go.tool.mod $(1)
 
 # kubefed's own tests import a package that no longer exists, hence -e; what it complains about is of no use to anybody.
 TIDY := go mod tidy -e
 
 # The packages whose tests need no cluster.
 UNIT := go list ./... | grep -v '^$(MODULE)/e2e'
+
+# What the lab runs is built from modules of their own: their dependencies are not those of the programs. Kubernetes'
+# module is hardly more than its go.mod; vetting it would analyse all of Kubernetes.
+LAB_MODULES   := e2e/node e2e/coredns
+EXTRA_MODULES := e2e/kubernetes $(LAB_MODULES)
 
 ##@ Use
 
@@ -51,12 +56,16 @@ lab-down: programs ## Stop the lab and remove everything it made
 ##@ Check
 
 .PHONY: test
-test: build test-unit test-e2e ## Run every test, end to end included
+test: build test-unit test-node test-e2e ## Run every test, end to end included
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no cluster
 	@packages=$$($(UNIT)); \
 	$(call tool,gotestsum) --format pkgname --hide-summary=skipped -- $$packages
+
+.PHONY: test-node
+test-node: ## Run the tests of what runs on the lab's nodes; needs root or user namespaces
+	cd e2e/node && CGO_ENABLED=1 $(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -race ./...
 
 .PHONY: test-e2e
 test-e2e: build ## Run the tests of the lab and those that run in it
@@ -71,15 +80,18 @@ race: ## Run the tests that need no cluster under the race detector
 lint: ## Run the linters
 	go vet ./...
 	$(call tool,golangci-lint) run ./...
+	@for module in $(LAB_MODULES); do \
+		echo "go vet, golangci-lint in $$module"; \
+		(cd $$module && go vet ./... && $(call tool,golangci-lint) run ./...); \
+	done
 
 .PHONY: verify
 verify: ## Check that generated files, go.mod and formatting are up to date; changes nothing
 	.ci/verify
 
-# The module of the Kubernetes binary is apart from ./...; vetting it would analyse all of Kubernetes.
-.PHONY: verify-kubernetes
-verify-kubernetes: ## Check that the module of the Kubernetes binary is tidy
-	cd e2e/kubernetes && GOFLAGS= go mod tidy -diff
+.PHONY: verify-modules
+verify-modules: ## Check that the modules of what the lab runs are tidy
+	@for module in $(EXTRA_MODULES); do echo "go mod tidy -diff in $$module"; (cd $$module && GOFLAGS= go mod tidy -diff); done
 
 .PHONY: bench
 bench: build ## Run the benchmarks, or one part: make bench BENCH=propagation

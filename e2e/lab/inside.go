@@ -35,10 +35,20 @@ func (l *Lab) Entry(ctx context.Context, name string) (Entry, error) {
 		return Entry{}, fmt.Errorf("network %q of lab %s: %w", name, l.opts.Name, ErrNotFound)
 	}
 	command := []string{"nsenter", "--net=" + path}
-	if os.Geteuid() != 0 {
+	if !sameUsers(state.PID) {
 		command = append(command, "--target="+strconv.Itoa(state.PID), "--user", "--preserve-credentials")
 	}
 	return Entry{command: append(command, "--")}, nil
+}
+
+// sameUsers tells whether a process is in the caller's user namespace.
+func sameUsers(pid int) bool {
+	ours, err := os.Readlink("/proc/self/ns/user")
+	if err != nil {
+		return true
+	}
+	theirs, err := os.Readlink(procFile(pid, "ns/user"))
+	return err == nil && ours == theirs
 }
 
 // Inside returns the command by which command runs in the network of a node, or of the first node of a cluster: there,

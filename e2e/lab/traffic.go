@@ -106,22 +106,33 @@ func (l *Lab) startNetwork(ctx context.Context, m manifest, clusters []Cluster) 
 	if err := writeJSON(l.networkSpec(), spec); err != nil {
 		return err
 	}
-	ch, err := start(launch{
+	ch, err := startIsolated(launch{
 		record:  l.networkRecord(),
 		log:     l.networkLog(),
 		command: append(slices.Clone(m.Network), l.networkSpec()),
 		env:     []string{"PATH=" + systemPath(), "HOME=" + l.dir},
 		files:   files,
-		attr:    namespaces(),
 	})
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
-		return fmt.Errorf("%w: a lab with traffic needs root, or user namespaces, which this kernel refuses (%w); "+
-			"look at user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns", ErrUnprivileged, errors.Unwrap(err))
-	}
 	if err != nil {
 		return err
 	}
 	return l.awaitNetwork(ctx, ch)
+}
+
+// startIsolated starts a process in namespaces of its own: as root, or else as root of a user namespace.
+func startIsolated(what launch) (*child, error) {
+	what.attr = namespaces(false)
+	ch, err := start(what)
+	if !errors.Is(err, syscall.EPERM) {
+		return ch, err
+	}
+	what.attr = namespaces(true)
+	ch, err = start(what)
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
+		return nil, fmt.Errorf("%w: a lab with traffic needs root, or user namespaces, which this system refuses (%w); "+
+			"look at the settings user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns", ErrUnprivileged, err)
+	}
+	return ch, err
 }
 
 func (l *Lab) networkLog() string { return filepath.Join(l.dir, "network", "network.log") }
@@ -148,13 +159,13 @@ func (l *Lab) awaitNetwork(ctx context.Context, ch *child) error {
 	}
 }
 
-// namespaces are what a network process is born into. Without root it is root in a user namespace of its own.
-func namespaces() *syscall.SysProcAttr {
+// namespaces are what a network process is born into; with user it is root in a user namespace of its own.
+func namespaces(user bool) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{
 		Setsid:     true,
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 	}
-	if os.Geteuid() != 0 {
+	if user {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}

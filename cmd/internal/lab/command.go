@@ -63,9 +63,11 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	o := &options{streams: streams}
 	root := &cobra.Command{
 		Use:   "hansa-lab",
-		Short: "Real Kubernetes control planes on this machine, without containers and without root",
+		Short: "Real Kubernetes clusters on this machine, without containers and without root",
 		Long: `hansa-lab runs a hub and member clusters: real etcd, kube-apiserver, kube-controller-manager and kube-scheduler
-processes, with TLS and RBAC, on ports of 127.0.0.1. There are no kubelets: Pods exist and stay Pending.`,
+processes, with TLS and RBAC, on ports of 127.0.0.1. Without --traffic there are no nodes: Pods exist and stay Pending.
+With it, each cluster has a network of its own and nodes that run Pods as processes, and the networks are joined by links
+whose delay, loss and bandwidth can be set, and which can be cut.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -94,6 +96,7 @@ processes, with TLS and RBAC, on ports of 127.0.0.1. There are no kubelets: Pods
 		o.upCommand(), o.downCommand(), o.statusCommand(), o.kubeconfigCommand(),
 		o.killCommand(), o.startCommand(), o.pauseCommand(), o.resumeCommand(),
 		o.runCommand(), o.stopCommand(), o.tourCommand(), o.binaryCommand(), o.installKubectlCommand(),
+		o.linkCommand(), o.cutCommand(), o.healCommand(), o.execCommand(), o.topCommand(), o.networkCommand(), o.insideCommand(),
 	)
 	return root
 }

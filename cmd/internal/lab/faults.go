@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,29 +12,33 @@ import (
 const targetHelp = ` A target is a cluster (m1), one of its components (m1/etcd, m1/apiserver,
 m1/controller-manager, m1/scheduler)`
 
+const moreTargets = `, a node
+(m1-n1), a pod (pod/m1/default/web-0) or a program (program/NAME). The kind may stand in front: node m1-n1, apiserver m1,
+pod m1 default/web-0.`
+
 func (o *options) killCommand() *cobra.Command {
-	return o.targetCommand("kill TARGET", "Kill a cluster with SIGKILL; its data stays", ", or a program (program/NAME).", true,
+	return o.targetCommand("kill TARGET", "Kill a cluster with SIGKILL; its data stays", moreTargets, true,
 		func(ctx context.Context, l *lab.Lab, target string) (string, error) {
 			return "killed", l.Kill(ctx, target)
 		})
 }
 
 func (o *options) startCommand() *cobra.Command {
-	return o.targetCommand("start TARGET", "Start a killed cluster again, with its ports and data", ".", false,
+	return o.targetCommand("start TARGET", "Start a killed cluster again, with its ports and data", " or a node (m1-n1).", false,
 		func(ctx context.Context, l *lab.Lab, target string) (string, error) {
 			return "is running", l.Start(ctx, target)
 		})
 }
 
 func (o *options) pauseCommand() *cobra.Command {
-	return o.targetCommand("pause TARGET", "Stop a cluster with SIGSTOP: it takes connections and does not answer", ", or a program (program/NAME).", true,
+	return o.targetCommand("pause TARGET", "Stop a cluster with SIGSTOP: it takes connections and does not answer", moreTargets, true,
 		func(ctx context.Context, l *lab.Lab, target string) (string, error) {
 			return "paused", l.Pause(ctx, target)
 		})
 }
 
 func (o *options) resumeCommand() *cobra.Command {
-	return o.targetCommand("resume TARGET", "Let a paused cluster go on", ", or a program (program/NAME).", true,
+	return o.targetCommand("resume TARGET", "Let a paused cluster go on", moreTargets, true,
 		func(ctx context.Context, l *lab.Lab, target string) (string, error) {
 			return "resumed", l.Resume(ctx, target)
 		})
@@ -49,7 +52,12 @@ func (o *options) targetCommand(use, short, targets string, programs bool,
 		Use:   use,
 		Short: short,
 		Long:  short + "." + targetHelp + targets,
-		Args:  exactly("TARGET"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) >= 1 && len(args) <= 3 {
+				return nil
+			}
+			return exactly("TARGET")(cmd, args)
+		},
 		ValidArgsFunction: o.completeTargets(func(target string) bool {
 			return programs || !strings.HasPrefix(target, "program/")
 		}),
@@ -58,35 +66,35 @@ func (o *options) targetCommand(use, short, targets string, programs bool,
 			if err != nil {
 				return err
 			}
-			done, err := do(cmd.Context(), l, args[0])
+			target, err := targetOf(args)
 			if err != nil {
 				return err
 			}
-			o.printf("%s %s\n", args[0], done)
+			done, err := do(cmd.Context(), l, target)
+			if err != nil {
+				return err
+			}
+			o.printf("%s %s\n", target, done)
 			return nil
 		},
 	}
 }
 
 func (o *options) runCommand() *cobra.Command {
-	return &cobra.Command{
+	var where string
+	cmd := &cobra.Command{
 		Use:   "run NAME -- COMMAND [ARG...]",
 		Short: "Run a program in the background as a part of the lab",
 		Long: `Run a program in the background as a part of the lab: status shows it, its output goes to a log file, and down
 ends it. KUBECONFIG is set to the lab's kubeconfig.`,
 		Example: "  hansa-lab run hansa-hub -- bin/hansa hub",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if cmd.ArgsLenAtDash() != 1 || len(args) < 2 {
-				return usageError{errors.New("run takes NAME -- COMMAND [ARG...]")}
-			}
-			return nil
-		},
+		Args:    withCommand("run", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := o.open()
 			if err != nil {
 				return err
 			}
-			p, err := l.StartProgram(cmd.Context(), args[0], args[1:], nil)
+			p, err := l.StartInside(cmd.Context(), args[0], where, args[1:], nil)
 			if err != nil {
 				return err
 			}
@@ -94,6 +102,9 @@ ends it. KUBECONFIG is set to the lab's kubeconfig.`,
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&where, "in", "", "cluster or node in whose network it runs, in a lab with traffic; see exec")
+	_ = cmd.RegisterFlagCompletionFunc("in", o.completePlaces)
+	return cmd
 }
 
 func (o *options) stopCommand() *cobra.Command {

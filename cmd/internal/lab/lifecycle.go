@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,8 @@ import (
 const noKubelets = "There are no kubelets in this lab: a Deployment gets its ReplicaSet and Pods, and the Pods stay Pending."
 
 func (o *options) upCommand() *cobra.Command {
+	var traffic bool
+	var networks lab.Traffic
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Boot a hub and member clusters, and wait until they are ready",
@@ -20,10 +23,15 @@ func (o *options) upCommand() *cobra.Command {
 Kubernetes, which takes some minutes. A lab that is up is left alone; its dead clusters are started.
 If it fails or is interrupted, everything it made is gone again.
 
-` + noKubelets,
+With --traffic each cluster gets a network of its own and nodes that run Pods as processes, with kube-proxy and CoreDNS.
+That needs root or user namespaces, and the program nft. Without it, a Deployment gets its ReplicaSet and Pods, and the
+Pods stay Pending.`,
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.addTraffic(cmd, traffic, networks); err != nil {
+				return err
+			}
 			l, err := o.open()
 			if err != nil {
 				return err
@@ -32,14 +40,35 @@ If it fails or is interrupted, everything it made is gone again.
 			if err := l.Up(cmd.Context()); err != nil {
 				return err
 			}
-			o.printf("lab %s is up after %.1f s: %s\n%s\n", l.Name(), time.Since(began).Seconds(), l.Dir(), noKubelets)
+			o.printf("lab %s is up after %.1f s: %s\n", l.Name(), time.Since(began).Seconds(), l.Dir())
+			if !traffic {
+				o.printf("%s\n", noKubelets)
+			}
 			o.printf("export KUBECONFIG=%s\n", l.Kubeconfig())
 			return nil
 		},
 	}
 	cmd.Flags().IntVar(&o.lab.Members, "members", lab.DefaultMembers, "number of member clusters")
+	cmd.Flags().BoolVar(&traffic, "traffic", false, "give each cluster a network and nodes that run Pods")
+	cmd.Flags().IntVar(&networks.Nodes, "nodes", 1, "with --traffic: nodes of each cluster, each in a zone of its own")
+	cmd.Flags().BoolVar(&networks.Flat, "flat", false, "with --traffic: let the clusters' pod ranges reach each other; else only nodes do")
+	cmd.Flags().StringToStringVar(&networks.Regions, "region", nil, "with --traffic: regions of clusters, as m1=north,m2=north (default: each its own)")
 	cmd.Flags().Var(cliflag.NewMapStringBool(&o.lab.Gates), "feature-gates", "feature gates for all Kubernetes programs, as NAME=true,NAME=false")
 	return cmd
+}
+
+// addTraffic takes over the flags that concern traffic, which are of no use without it.
+func (o *options) addTraffic(cmd *cobra.Command, traffic bool, networks lab.Traffic) error {
+	if traffic {
+		o.lab.Traffic = &networks
+		return nil
+	}
+	for _, flag := range []string{"nodes", "flat", "region"} {
+		if cmd.Flags().Changed(flag) {
+			return usageError{fmt.Errorf("--%s is of use only with --traffic", flag)}
+		}
+	}
+	return nil
 }
 
 func (o *options) downCommand() *cobra.Command {

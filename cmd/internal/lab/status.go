@@ -34,9 +34,7 @@ func (o *options) statusCommand() *cobra.Command {
 				return err
 			}
 			if output == "json" {
-				enc := json.NewEncoder(o.streams.Out)
-				enc.SetIndent("", "  ")
-				return enc.Encode(status)
+				return o.printJSON(status)
 			}
 			return printStatus(o.streams.Out, status)
 		},
@@ -44,6 +42,60 @@ func (o *options) statusCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json, or nothing for a table")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+func (o *options) printJSON(value any) error {
+	enc := json.NewEncoder(o.streams.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(value)
+}
+
+// printTop shows what uses the memory.
+func printTop(out io.Writer, s lab.Status) error {
+	var b strings.Builder
+	b.WriteString("CLUSTER\tSTATE\tPODS\tREADY\tMEMORY\tANONYMOUS\n")
+	var sum lab.ClusterStatus
+	for _, c := range s.Clusters {
+		pods, ready := countPods(c.Nodes)
+		fmt.Fprintf(&b, "%s\t%s\t%d\t%d\t%s\t%s\n", c.Name, c.State, pods, ready, mebibytes(c.RSS), mebibytes(c.Anonymous))
+		sum.RSS += c.RSS
+		sum.Anonymous += c.Anonymous
+		sum.Nodes = append(sum.Nodes, c.Nodes...)
+	}
+	pods, ready := countPods(sum.Nodes)
+	fmt.Fprintf(&b, "all\t\t%d\t%d\t%s\t%s\n", pods, ready, mebibytes(sum.RSS), mebibytes(sum.Anonymous))
+	if len(sum.Nodes) > 0 {
+		b.WriteString("\nNODE\tSTATE\tPODS\tREADY\tMEMORY\n")
+	}
+	for _, n := range sum.Nodes {
+		pods, ready := countPods([]lab.NodeStatus{n})
+		fmt.Fprintf(&b, "%s\t%s\t%d\t%d\t%s\n", n.Name, n.State, pods, ready, mebibytes(n.RSS))
+	}
+	if pods > 0 {
+		b.WriteString("\nPOD\tNODE\tPHASE\tREADY\tIP\tMEMORY\n")
+	}
+	for _, n := range sum.Nodes {
+		for _, p := range n.Pods {
+			fmt.Fprintf(&b, "%s/%s\t%s\t%s\t%t\t%s\t%s\n", p.Namespace, p.Name, n.Name, p.Phase, p.Ready, p.IP, mebibytes(p.RSS))
+		}
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+func countPods(nodes []lab.NodeStatus) (pods, ready int) {
+	for _, n := range nodes {
+		for _, p := range n.Pods {
+			pods++
+			if p.Ready {
+				ready++
+			}
+		}
+	}
+	return pods, ready
 }
 
 func printStatus(out io.Writer, s lab.Status) error {
