@@ -119,6 +119,9 @@ func (s *links) bind(cmd *cobra.Command) {
 
 // parse reads FROM [TO].
 func (s *links) parse(args []string) network.Ends {
+	if len(args) == 0 {
+		return network.Ends{}
+	}
 	ends := network.Ends{From: strings.Split(args[0], ","), Both: !s.oneWay}
 	if len(args) > 1 {
 		ends.To = strings.Split(args[1], ",")
@@ -127,7 +130,7 @@ func (s *links) parse(args []string) network.Ends {
 }
 
 func fromTo(cmd *cobra.Command, args []string) error {
-	if len(args) == 1 || len(args) == 2 {
+	if len(args) == 1 || len(args) == 2 || len(args) == 0 && cmd.Name() == "link" {
 		return nil
 	}
 	return usageError{fmt.Errorf("%s takes FROM [TO]; got %q", cmd.CommandPath(), args)}
@@ -188,6 +191,9 @@ func (o *options) linkCommand() *cobra.Command {
 				}
 				change.Loss = &share
 			}
+			if len(ends.From) == 0 {
+				return allLinks(ctx, client, change)
+			}
 			return client.SetLinks(ctx, change)
 		})
 	cmd.Example = `  hansa-lab link m1 m2 --delay 20ms --jitter 2ms --loss 1%
@@ -198,6 +204,15 @@ func (o *options) linkCommand() *cobra.Command {
 	cmd.Flags().StringVar(&loss, "loss", "", "share of packets that are lost: 1% or 0.01")
 	cmd.Flags().StringVar(&bandwidth, "bandwidth", "", "bits per second, as 100Mbit; 0 is without limit")
 	return cmd
+}
+
+// allLinks answers a command that names no clusters: it shows all links, and changes none.
+func allLinks(ctx context.Context, client *network.Client, change network.Change) ([]network.Link, error) {
+	if change.Delay != nil || change.Jitter != nil || change.Loss != nil || change.Bandwidth != nil {
+		return nil, usageError{errors.New("link takes FROM [TO] with settings; without them it shows all links")}
+	}
+	state, err := client.State(ctx)
+	return state.Links, err
 }
 
 // percentage reads 1% or 0.01.
