@@ -19,11 +19,17 @@ var ErrGone = errors.New("the network of the lab does not run: take the lab down
 
 // State is what a network process tells of itself.
 type State struct {
-	PID        int               `json:"pid"`
-	Flat       bool              `json:"flat"`
-	Namespaces map[string]string `json:"namespaces"` // file to enter by, by name of cluster or node: "/proc/PID/fd/N"
-	Links      []Link            `json:"links"`      // sorted by From and To
-	Unroutable map[string]uint64 `json:"unroutable"` // packets that a cluster sent to where no way leads
+	PID        int                `json:"pid"`
+	Flat       bool               `json:"flat"`
+	Namespaces map[string]string  `json:"namespaces"` // file to enter by, by name of cluster or node: "/proc/PID/fd/N"
+	Links      []Link             `json:"links"`      // sorted by From and To
+	Refused    map[string]Refused `json:"refused"`    // by name of cluster
+}
+
+// Refused counts packets of a cluster that no link was asked to carry.
+type Refused struct {
+	Unroutable uint64 `json:"unroutable"` // there is no way to their destination, or none back to their source
+	Missed     uint64 `json:"missed"`     // they came faster than they were read
 }
 
 // Link is one direction between two clusters.

@@ -35,7 +35,7 @@ func (c *control) handler() http.Handler {
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.state(), nil) })
 	mux.HandleFunc("PUT /links", func(w http.ResponseWriter, r *http.Request) {
 		var request Change
-		c.change(w, r, &request, &request.Ends, func() (change, error) { return request.parse() })
+		c.change(w, r, &request, &request.Ends, request.parse)
 	})
 	for path, cut := range map[string]bool{"POST /cut": true, "POST /heal": false} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -77,7 +77,7 @@ func (c *control) change(w http.ResponseWriter, r *http.Request, request any, en
 }
 
 // parse reads the request's values once, for all links.
-func (r Change) parse() (change, error) {
+func (r *Change) parse() (change, error) {
 	var changes []change
 	for _, duration := range []struct {
 		name string
@@ -153,7 +153,10 @@ func comparePairs(a, b wan.Pair) int {
 
 func (c *control) state() State {
 	s := State{
-		PID: os.Getpid(), Flat: c.flat, Namespaces: map[string]string{}, Links: []Link{}, Unroutable: c.wan.Unroutable(),
+		PID: os.Getpid(), Flat: c.flat, Namespaces: map[string]string{}, Links: []Link{}, Refused: map[string]Refused{},
+	}
+	for name, counts := range c.wan.Refused() {
+		s.Refused[name] = Refused(counts)
 	}
 	for name, space := range c.spaces {
 		s.Namespaces[name] = space.path()

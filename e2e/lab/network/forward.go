@@ -161,7 +161,7 @@ func (f *forwarder) dial(ctx context.Context) (net.Conn, error) {
 		if err != nil {
 			return fmt.Errorf("opening a socket: %w", err)
 		}
-		file = os.NewFile(uintptr(fd), "connection to the API server") //nolint:gosec // G115: it is a file descriptor
+		file = os.NewFile(uintptr(fd), "connection to the API server")
 		return nil
 	})
 	if err != nil {
@@ -182,7 +182,7 @@ func connect(ctx context.Context, file *os.File, port int) error {
 	}
 	var result error
 	err = conn.Control(func(fd uintptr) {
-		result = unix.Connect(int(fd), &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}) //nolint:gosec // G115: it is a file descriptor
+		result = unix.Connect(int(fd), &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
 	})
 	if err != nil || !errors.Is(result, unix.EINPROGRESS) {
 		return errors.Join(err, result)
@@ -194,7 +194,7 @@ func connect(ctx context.Context, file *os.File, port int) error {
 	defer stop()
 	err = conn.Write(func(fd uintptr) bool {
 		var done bool
-		done, result = connected(int(fd)) //nolint:gosec // G115: it is a file descriptor
+		done, result = connected(int(fd))
 		return done
 	})
 	return errors.Join(err, result)
@@ -202,13 +202,13 @@ func connect(ctx context.Context, file *os.File, port int) error {
 
 // connected tells whether a connection attempt has ended, and how.
 func connected(fd int) (bool, error) {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}} //nolint:gosec // G115: it is a file descriptor
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(poll, 0); n == 0 || errors.Is(err, unix.EINTR) {
 		return false, nil
 	}
 	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
-		err = unix.Errno(code) //nolint:gosec // G115: an error number
+		err = unix.Errno(code)
 	}
 	return true, err
 }

@@ -39,7 +39,7 @@ func (n namespace) fd() int {
 	var number int
 	conn, err := n.file.SyscallConn()
 	if err == nil {
-		err = conn.Control(func(fd uintptr) { number = int(fd) }) //nolint:gosec // G115: it is a file descriptor
+		err = conn.Control(func(fd uintptr) { number = int(fd) })
 	}
 	if err != nil {
 		return -1

@@ -14,7 +14,10 @@ type ethtoolRequest struct {
 	_     [16]byte // the rest of the union
 }
 
-type ethtoolValue struct{ command, data uint32 }
+type ethtoolValue struct {
+	command uint32
+	_       uint32 // its argument; 0 is off
+}
 
 // ethtoolSetChecksums turns the checksums that a device computes itself on or off (ETHTOOL_STXCSUM).
 const ethtoolSetChecksums = 0x17

@@ -16,7 +16,7 @@ import (
 
 // within runs do with a short path for a file.
 func within(path string, do func(short string) error) error {
-	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0) //nolint:gosec // G304: a folder of the lab
+	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	var listener *net.UnixListener
 	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
 		var failed error
-		err := conn.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) }) //nolint:gosec // G115: it is a file descriptor
+		err := conn.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) })
 		if err != nil {
 			return err
 		}

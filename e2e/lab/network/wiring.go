@@ -210,7 +210,7 @@ func (w *wiring) masquerading(cluster, k int) string {
 // load gives rules to the namespace of the calling thread.
 func load(nft, rules string) error {
 	var output bytes.Buffer
-	cmd := exec.Command(nft, "-f", "-") //nolint:gosec,noctx // G204: its path is an argument; it ends by itself
+	cmd := exec.Command(nft, "-f", "-") //nolint:noctx // it ends by itself
 	cmd.Stdin = strings.NewReader(rules)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Run(); err != nil {

@@ -1,6 +1,7 @@
 package wan
 
 import (
+	"maps"
 	"math/rand/v2"
 	"sync"
 
@@ -103,8 +104,6 @@ func (l *line) status() Status {
 		Pair: Pair{From: l.from.name, To: l.to.name}, Settings: l.model.Settings(),
 		Packets: l.packets, Bytes: l.bytes, Dropped: map[string]uint64{},
 	}
-	for reason, n := range l.dropped {
-		s.Dropped[reason] = n
-	}
+	maps.Copy(s.Dropped, l.dropped)
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -12,56 +13,71 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiveBuffer is what the kernel may keep of a cluster's packets until they are read. It grants less without root.
-const receiveBuffer = 8 << 20
-
 // port is an open Port: one socket for each direction, so that sending may block.
 type port struct {
 	name       string
 	header     [ethernetHeader]byte // of frames towards the cluster
 	in         *os.File
+	ring       *ring // of in
 	out        int
 	stopped    atomic.Bool
 	unroutable atomic.Uint64
+
+	counting sync.Mutex
+	missed   uint64
 }
 
-func openPort(p Port) (*port, error) {
+func openPort(p Port) (_ *port, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("device %s: %w", p.Device, err)
+		}
+	}()
 	device, err := net.InterfaceByName(p.Device)
 	if err != nil {
-		return nil, fmt.Errorf("device %s: %w", p.Device, err)
+		return nil, err
 	}
 	opened := &port{name: p.Name, out: -1}
 	copy(opened.header[:6], p.Peer)
 	copy(opened.header[6:12], device.HardwareAddr)
 	opened.header[12], opened.header[13] = unix.ETH_P_IP>>8, unix.ETH_P_IP&0xff
-
-	in, err := packetSocket(device.Index, unix.ETH_P_IP, unix.SOCK_NONBLOCK)
+	defer func() {
+		if err != nil {
+			_ = opened.close()
+		}
+	}()
+	in, err := packetSocket(unix.SOCK_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("device %s: %w", p.Device, err)
+		return nil, err
 	}
-	opened.in = os.NewFile(uintptr(in), p.Device) //nolint:gosec // G115: it is a file descriptor
-	if unix.SetsockoptInt(in, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
-		_ = unix.SetsockoptInt(in, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // as much as may be
+	opened.in = os.NewFile(uintptr(in), p.Device)
+	if opened.ring, err = newRing(in); err != nil {
+		return nil, err
 	}
-	if opened.out, err = packetSocket(device.Index, 0, 0); err != nil { // it receives nothing
-		_ = opened.close()
-		return nil, fmt.Errorf("device %s: %w", p.Device, err)
+	if err := bind(in, device.Index, unix.ETH_P_IP); err != nil {
+		return nil, err
 	}
-	return opened, nil
+	if opened.out, err = packetSocket(0); err != nil {
+		return nil, err
+	}
+	return opened, bind(opened.out, device.Index, 0) // it receives nothing
 }
 
-// packetSocket opens a socket for the frames of a device.
-func packetSocket(device int, protocol uint16, flags int) (int, error) {
-	protocol = protocol<<8 | protocol>>8 // the kernel wants it as in the frame
+func packetSocket(flags int) (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|flags, 0)
 	if err != nil {
 		return -1, fmt.Errorf("opening a packet socket: %w", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: device}); err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("binding a packet socket: %w", err)
-	}
 	return fd, nil
+}
+
+// bind makes a packet socket that of a device and a protocol.
+func bind(fd, device int, protocol uint16) error {
+	protocol = protocol<<8 | protocol>>8 // as it is in the frame
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: device}); err != nil {
+		return fmt.Errorf("binding a packet socket: %w", err)
+	}
+	return nil
 }
 
 // receive passes on what the cluster sends, until it is interrupted.
@@ -70,30 +86,21 @@ func (p *port) receive(pass func(*packet)) error {
 	if err != nil {
 		return err
 	}
-	var failed error
 	pkt := newPacket()
-	err = conn.Read(func(fd uintptr) bool {
-		for !p.stopped.Load() {
-			n, err := unix.Read(int(fd), pkt.frame[:]) //nolint:gosec // G115: it is a file descriptor
-			switch {
-			case errors.Is(err, unix.EAGAIN):
-				return false // wait for more
-			case errors.Is(err, unix.EINTR):
-				continue
-			case err != nil:
-				failed = err
-				return true
-			}
-			pkt.size = n
+	err = conn.Read(func(uintptr) bool {
+		for p.ring.take(pkt) {
 			pass(pkt)
 			pkt = newPacket()
+			if p.stopped.Load() {
+				return true
+			}
 		}
-		return true
+		return false // wait for more
 	})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
-	return errors.Join(err, failed)
+	return err
 }
 
 // send gives a packet to the cluster.
@@ -112,10 +119,32 @@ func (p *port) interrupt() {
 	_ = p.in.SetReadDeadline(time.Unix(1, 0))
 }
 
-func (p *port) close() error {
-	err := p.in.Close()
-	if p.out >= 0 {
-		err = errors.Join(err, unix.Close(p.out))
+// overrun is how many packets found no room in the ring, so far.
+func (p *port) overrun() uint64 {
+	p.counting.Lock()
+	defer p.counting.Unlock()
+	conn, err := p.in.SyscallConn()
+	if err != nil {
+		return p.missed // it is closed
 	}
-	return err
+	_ = conn.Control(func(fd uintptr) {
+		if stats, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+			p.missed += uint64(stats.Drops) // since it was asked last
+		}
+	})
+	return p.missed
+}
+
+func (p *port) close() error {
+	var errs []error
+	if p.ring != nil {
+		errs = append(errs, p.ring.close())
+	}
+	if p.in != nil {
+		errs = append(errs, p.in.Close())
+	}
+	if p.out >= 0 {
+		errs = append(errs, unix.Close(p.out))
+	}
+	return errors.Join(errs...)
 }

@@ -28,7 +28,7 @@ func newSchedule(now func() time.Duration) (*schedule, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &schedule{now: now, fd: fd, timer: os.NewFile(uintptr(fd), "timer of the WAN")}, nil //nolint:gosec // G115: it is a file descriptor
+	return &schedule{now: now, fd: fd, timer: os.NewFile(uintptr(fd), "timer of the WAN")}, nil
 }
 
 // add takes over a packet.
@@ -88,12 +88,13 @@ func (s *schedule) close() error { return s.timer.Close() }
 // flight is a heap of packets, the one that is due first on top.
 type flight []*packet
 
-func (f flight) Len() int { return len(f) }
-func (f flight) Less(i, j int) bool {
-	return f[i].due < f[j].due || f[i].due == f[j].due && f[i].order < f[j].order
+func (f *flight) Len() int { return len(*f) }
+func (f *flight) Less(i, j int) bool {
+	a, b := (*f)[i], (*f)[j]
+	return a.due < b.due || a.due == b.due && a.order < b.order
 }
-func (f flight) Swap(i, j int) { f[i], f[j] = f[j], f[i] }
-func (f *flight) Push(x any)   { *f = append(*f, x.(*packet)) } //nolint:forcetypeassert // see above
+func (f *flight) Swap(i, j int) { (*f)[i], (*f)[j] = (*f)[j], (*f)[i] }
+func (f *flight) Push(x any)    { *f = append(*f, x.(*packet)) } //nolint:forcetypeassert // see above
 func (f *flight) Pop() any {
 	last := len(*f) - 1
 	pkt := (*f)[last]

@@ -205,11 +205,17 @@ func (w *WAN) Status(pair Pair) (Status, error) {
 	return l.status(), nil
 }
 
-// Unroutable counts the packets of each cluster that had nowhere to go.
-func (w *WAN) Unroutable() map[string]uint64 {
-	counts := map[string]uint64{}
+// Refused counts packets of a cluster that no link was asked to carry.
+type Refused struct {
+	Unroutable uint64 // there is no way to their destination, or none back to their source
+	Missed     uint64 // they came faster than they were read
+}
+
+// Refused tells what became of the other packets of each cluster.
+func (w *WAN) Refused() map[string]Refused {
+	counts := map[string]Refused{}
 	for _, p := range w.ports {
-		counts[p.name] = p.unroutable.Load()
+		counts[p.name] = Refused{Unroutable: p.unroutable.Load(), Missed: p.overrun()}
 	}
 	return counts
 }
