@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/hansa-dev/hansa/e2e/bench/boot"
 	"github.com/hansa-dev/hansa/e2e/bench/propagation"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
 	"github.com/hansa-dev/hansa/e2e/bench/writer"
@@ -55,12 +56,28 @@ func run(ctx context.Context, args []string) error {
 	if *only != "" {
 		options.Only = strings.Split(*only, ",")
 	}
-	measured, err := propagation.Run(ctx, options)
+	measured, err := measure(ctx, *part, options)
 	rows, mergeErr := keep(*out, measured, *scale == 1 && *traces == "")
 	if err = errors.Join(err, mergeErr); mergeErr != nil {
 		return err
 	}
 	return errors.Join(err, show(os.Stdout, rows, measured))
+}
+
+// measure runs one part, or all. Rows of a part are good also if another part failed.
+func measure(ctx context.Context, part string, o propagation.Options) ([]result.Row, error) {
+	var rows []result.Row
+	var errs []error
+	wants := func(name string) bool { return part == "" || part == name }
+	if wants(result.Lab) && (len(o.Only) == 0 || slices.Contains(o.Only, boot.Row)) {
+		found, err := boot.Run(ctx, boot.Options{Runs: o.Runs, Out: o.Out})
+		rows, errs = append(rows, found...), append(errs, err)
+	}
+	if wants(result.Propagation) {
+		found, err := propagation.Run(ctx, o)
+		rows, errs = append(rows, found...), append(errs, err)
+	}
+	return rows, errors.Join(errs...)
 }
 
 // keep merges what was measured into the file, or only into what is shown.

@@ -5,6 +5,9 @@ import "slices"
 // Propagation is the part of the benchmark that measures how objects get to members and back.
 const Propagation = "propagation"
 
+// Lab is the part that measures the lab itself.
+const Lab = "lab"
+
 // Targets returns all rows that the benchmarks have to show, in the order of the table.
 func Targets() []Target {
 	const soon = "" // no part measures it yet
@@ -36,7 +39,9 @@ func Targets() []Target {
 		{"gw-idle-memory", soon, "≤ 4 KB and 2 descriptors", nil},
 		{"gw-first-byte", soon, "≤ 50 ms raced, ≤ 26 ms first-flight", nil},
 		{"gw-failover", soon, "0 failed, worst ≤ 100 ms + 1 RTT", nil},
-		{"lab-boot", soon, "≤ 10 s; pods ≤ 1 s", nil},
+		{"lab-boot", Lab, "≤ 10 s, 3 pods ≤ 1 s, killed ≤ 500 ms, ≤ 1,500 MiB", []Limit{
+			{"value", 10}, {"pods_serving_s", 1}, {"killed_ms", 500}, {"memory_mib", 1500},
+		}},
 		{"gw-bulk-tunnel", soon, "≤ 1× HAProxy's TLS bridge", nil},
 	}
 }

@@ -1,0 +1,25 @@
+// Package traffic holds the end-to-end tests of labs with traffic: stories told as txtar scripts in which Pods are
+// processes, requests cross real networks, and links have length. What is claimed of a network is shown by requests that
+// are answered, or that are not.
+//
+// The scripts in testdata/shared use one lab of two members, side by side, each in a namespace of its own. Those in
+// testdata/alone make labs themselves and run one after the other.
+//
+// Beside the commands of testscript, scripts have:
+//
+//	lab ARGS...                  hansa-lab with the lab of the script ($LAB)
+//	hub ARGS..., m1 ARGS..., m2 ARGS...
+//	                             kubectl in the context of a cluster, in namespace $NS
+//	eventually [-t DURATION] [!] COMMAND... [-- PATTERN]
+//	                             repeat a command until it succeeds and its output fits the pattern (30 s by default)
+//	within DURATION [!] COMMAND... -- PATTERN
+//	                             the same where the time is a part of the story
+//	traces NAME                  note what the machine has now of processes with a lab's mark, namespaces, mounts, cgroups
+//	                             and addresses
+//	! traces NAME                wait until it has nothing that it had not then
+//	stray PATTERN                kill -9 the processes of the lab $LAB whose command line fits, as an accident would
+//	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
+//	json PATH PATTERN            a value in the last JSON document or line of the last output fits
+//
+// They need root or user namespaces, and fail without; LAB_TRAFFIC=off leaves them out.
+package traffic
