@@ -3,14 +3,19 @@ package network_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hansa-dev/hansa/e2e/lab/network"
 )
 
 // The tests that need namespaces run in processes of their own, which are this test program again. stage tells such a
@@ -18,24 +23,58 @@ import (
 const stage = "HANSA_NETWORK_TEST"
 
 const (
-	unprivileged = "unprivileged" // goes on as inside, in namespaces that any user may make
-	inside       = "inside"       // in namespaces of its own; runs one test
+	inside       = "inside"        // in namespaces of its own; runs one test
+	serve        = "serve"         // in namespaces of its own; is the network process of the spec in its arguments
+	unprivileged = "unprivileged:" // goes on as what follows, in namespaces that any user may make
 )
 
 // nobody is a user without any rights.
 const nobody = 65534
 
 func TestMain(m *testing.M) {
-	if os.Getenv(stage) != unprivileged {
+	role, drop := strings.CutPrefix(os.Getenv(stage), unprivileged)
+	switch {
+	case drop:
+		if err := proceed(role); err != nil {
+			fmt.Fprintln(os.Stderr, "as an ordinary user:", err)
+			os.Exit(1)
+		}
+	case role == serve:
+		if err := serveSpec(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, "the network process:", err)
+			os.Exit(1)
+		}
+	default:
 		os.Exit(m.Run())
 	}
-	cmd := again(context.Background(), inside, os.Args[1:])
+}
+
+// proceed runs this program again, in namespaces of its own.
+func proceed(role string) error {
+	cmd := again(context.Background(), role, os.Args[1:])
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = fresh()
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "making namespaces as an ordinary user:", err)
-		os.Exit(1)
+	if role == serve {
+		cmd.ExtraFiles = []*os.File{os.NewFile(3, "listener")}
 	}
+	cmd.SysProcAttr = fresh()
+	return cmd.Run()
+}
+
+// serveSpec is a network process with one cluster, whose listener is inherited.
+func serveSpec(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var spec network.Spec
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return err
+	}
+	listener, err := net.FileListener(os.NewFile(3, "listener"))
+	if err != nil {
+		return err
+	}
+	return network.Run(context.Background(), spec, []net.Listener{listener}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 }
 
 // again is this program as another stage.
@@ -61,35 +100,49 @@ func fresh() *syscall.SysProcAttr {
 	return attr
 }
 
-// isolated runs body in namespaces of its own: as an ordinary user, and before that as root if this user is root. Tests
-// that nothing can be said about without them fail where they cannot be had.
+// isolated runs body in namespaces of its own: as an ordinary user, and before that as root if this user is root.
 func isolated(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(stage) == inside {
 		body(t)
 		return
 	}
+	name := t.Name()
+	privileges(t, func(t *testing.T, start starter) {
+		finish(t, start(t, inside, "-test.run=^"+name+"$", "-test.v", "-test.timeout=100s"))
+	})
+}
+
+// starter prepares this program for a role in namespaces of its own.
+type starter func(t *testing.T, role string, args ...string) *exec.Cmd
+
+// privileges runs a test with each kind of privileges that namespaces can be made with here. There are no others: where
+// these are missing, the test fails.
+func privileges(t *testing.T, test func(t *testing.T, start starter)) {
+	t.Helper()
 	if os.Getenv("LAB_TRAFFIC") == "off" {
 		t.Skip("LAB_TRAFFIC=off")
 	}
-	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=100s"}
-	if os.Geteuid() != 0 {
-		cmd := again(t.Context(), inside, args)
+	direct := func(t *testing.T, role string, args ...string) *exec.Cmd {
+		t.Helper()
+		cmd := again(t.Context(), role, args)
 		cmd.SysProcAttr = fresh()
-		finish(t, cmd)
+		return cmd
+	}
+	if os.Geteuid() != 0 {
+		test(t, direct)
 		return
 	}
-	t.Run("root", func(t *testing.T) {
-		cmd := again(t.Context(), inside, args)
-		cmd.SysProcAttr = fresh()
-		finish(t, cmd)
-	})
+	t.Run("root", func(t *testing.T) { test(t, direct) })
 	t.Run("rootless", func(t *testing.T) {
-		cmd := again(t.Context(), unprivileged, args)
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
-		}
-		finish(t, cmd)
+		test(t, func(t *testing.T, role string, args ...string) *exec.Cmd {
+			t.Helper()
+			cmd := again(t.Context(), unprivileged+role, args)
+			cmd.SysProcAttr = &syscall.SysProcAttr{
+				Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
+			}
+			return cmd
+		})
 	})
 }
 
