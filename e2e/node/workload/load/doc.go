@@ -14,5 +14,6 @@
 //
 // Names are resolved by the system's resolver for each new connection, and never remembered. A connection is used for
 // one request at a time, except with HTTP/2 and gRPC, and kept for the next one unless Options.NewConnections is set.
-// HTTP repeats a request by itself if a kept connection turns out to be closed; nothing else is repeated.
+// HTTP and gRPC repeat a request by themselves if a kept connection turns out to be closed before the server can have
+// seen it; nothing else is repeated.
 package load

@@ -19,6 +19,7 @@ func Wait(ctx context.Context, client Client, target string, interval time.Durat
 	defer p.close()
 	ticker := time.NewTicker(max(interval, time.Millisecond))
 	defer ticker.Stop()
+	var last error
 	for {
 		attempt, cancel := context.WithTimeout(ctx, client.Timeout)
 		who, err := p.probe(attempt)
@@ -26,9 +27,12 @@ func Wait(ctx context.Context, client Client, target string, interval time.Durat
 		if err == nil {
 			return who, nil
 		}
+		if last == nil || ctx.Err() == nil { // an attempt that was cut short by ctx says nothing
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("%s does not answer; the last attempt failed: %w", target, err)
+			return "", fmt.Errorf("%s does not answer; the last attempt failed: %w", target, last)
 		case <-ticker.C:
 		}
 	}
