@@ -187,3 +187,22 @@ func (c *Container) again(now time.Time) {
 	c.Restarts++
 	c.Last, c.Exited = c.Exited, nil
 }
+
+// Adopt takes over a changed Pod object, and returns the containers whose image is another now.
+func (p *Pod) Adopt(object *corev1.Pod) []int {
+	p.Object = object
+	var changed []int
+	for _, list := range [][]corev1.Container{object.Spec.InitContainers, object.Spec.Containers} {
+		for k := range list {
+			i := p.Index(list[k].Name)
+			if i < 0 {
+				continue
+			}
+			if p.Containers[i].Spec.Image != list[k].Image {
+				changed = append(changed, i)
+			}
+			p.Containers[i].Spec = &list[k]
+		}
+	}
+	return changed
+}

@@ -299,3 +299,10 @@ func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
 		}
 	}
 }
+
+// Add sets the variables of another environment.
+func (v *Variables) Add(other *Variables) {
+	for _, name := range other.names {
+		v.Set(name, other.values[name])
+	}
+}
