@@ -105,11 +105,14 @@ func (p prober) restart(kind string, spec *corev1.Probe) {
 func (p prober) run(kind string, spec *corev1.Probe, decided func(ok bool) (more bool)) {
 	delay, period, timeout := probe.Times(spec)
 	ctx := p.instance.ctx
+	impatient := kind != "Liveness"
+	if !impatient {
+		delay = max(delay, period) // a container that is still starting has not failed
+	}
 	if !wait(ctx, delay) {
 		return
 	}
 	eager := eagerFirst
-	impatient := kind != "Liveness"
 	var count probe.Count
 	var mind *bool
 	for next := time.Now().Add(period); ; {

@@ -83,27 +83,39 @@ func mergeConditions(reported, seen []corev1.PodCondition) []corev1.PodCondition
 
 // statusWriter is the client that the pod controller writes statuses through. The controller would replace the whole
 // object by what the agent once saw, and so bring back labels and finalizers that others have changed meanwhile; this
-// one writes the difference of the statuses, as a kubelet does.
+// one writes the difference of the statuses, as a kubelet does. And the controller would delete objects of pods whose
+// processes are still ending.
 type statusWriter struct {
 	corev1client.PodsGetter
 
-	pods corev1listers.PodLister
+	agent *Agent
 }
 
-// StatusWriter returns the client for the pod controller.
-func StatusWriter(client corev1client.PodsGetter, pods corev1listers.PodLister) corev1client.PodsGetter {
-	return statusWriter{PodsGetter: client, pods: pods}
+// PodClient returns the client for the pod controller.
+func (a *Agent) PodClient() corev1client.PodsGetter {
+	return statusWriter{PodsGetter: a.client.CoreV1(), agent: a}
 }
 
 // Pods is the client for a namespace.
 func (s statusWriter) Pods(namespace string) corev1client.PodInterface {
-	return podStatusWriter{PodInterface: s.PodsGetter.Pods(namespace), pods: s.pods.Pods(namespace)}
+	return podStatusWriter{PodInterface: s.PodsGetter.Pods(namespace), agent: s.agent, pods: s.agent.pods.Pods(namespace)}
 }
 
 type podStatusWriter struct {
 	corev1client.PodInterface
 
-	pods corev1listers.PodNamespaceLister
+	agent *Agent
+	pods  corev1listers.PodNamespaceLister
+}
+
+// Delete deletes the object of a pod that does not run here. One that does is told to end; its worker deletes the
+// object when nothing of it is left.
+func (s podStatusWriter) Delete(ctx context.Context, name string, o metav1.DeleteOptions) error {
+	pod, err := s.pods.Get(name)
+	if err != nil || s.agent.worker(pod.UID) == nil {
+		return s.PodInterface.Delete(ctx, name, o)
+	}
+	return s.agent.DeletePod(ctx, pod)
 }
 
 // UpdateStatus writes the status of the pod, and only that.
@@ -161,12 +173,12 @@ func (a *Agent) deleteObject(ctx context.Context, pod *corev1.Pod) error {
 // remove deletes the object of a pod that was told to end and has ended. If somebody keeps it with a finalizer, they
 // want to know how it ended.
 func (a *Agent) remove(ctx context.Context, pod *corev1.Pod) {
-	writer := StatusWriter(a.client.CoreV1(), a.pods)
+	pods := a.PodClient().Pods(pod.Namespace)
 	var r retry
 	for {
 		var err error
 		if len(pod.Finalizers) > 0 {
-			_, err = writer.Pods(pod.Namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{})
+			_, err = pods.UpdateStatus(ctx, pod, metav1.UpdateOptions{})
 		}
 		if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 			err = a.deleteObject(ctx, pod)

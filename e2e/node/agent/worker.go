@@ -187,6 +187,7 @@ func (w *worker) advance(ctx context.Context) time.Time {
 		w.event(corev1.EventTypeNormal, "DeadlineExceeded", "%s", w.pod.Failure.Message)
 		w.stopAll(w.podGrace())
 	}
+	w.publish() // what has ended is shown before it is started again
 	step := w.pod.Next(now)
 	for len(step.Start) > 0 {
 		for _, i := range step.Start {

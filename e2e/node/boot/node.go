@@ -121,7 +121,7 @@ func (n *node) runPods(ctx context.Context) error {
 	}
 	pods := n.pods.Core().V1().Pods()
 	controller, err := vknode.NewPodController(vknode.PodControllerConfig{
-		PodClient:     agent.StatusWriter(n.client.CoreV1(), pods.Lister()),
+		PodClient:     n.agent.PodClient(),
 		PodInformer:   pods,
 		EventRecorder: &record.FakeRecorder{}, // the agent makes the events of a kubelet; the controller's would be about itself
 		Provider:      n.agent,

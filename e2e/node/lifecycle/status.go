@@ -103,8 +103,10 @@ func (p *Pod) containerStatus(i int, now time.Time) corev1.ContainerStatus {
 	case c.Exited != nil:
 		// It will be started again: what it waits for is its state, and how it ended is the state before.
 		s.ContainerID = c.Exited.ID
-		s.LastTerminationState.Terminated = c.Exited.terminated()
 		s.State = p.between(c, now)
+		if s.State.Terminated == nil {
+			s.LastTerminationState.Terminated = c.Exited.terminated()
+		}
 	default:
 		s.State.Waiting = p.waiting(i)
 	}
@@ -119,8 +121,10 @@ func (p *Pod) between(c *Container, now time.Time) corev1.ContainerState {
 	switch {
 	case c.Waiting.Reason != "":
 		return waitingState(c.Waiting)
-	case c.Exited.Reason == ReasonStartError && now.Before(c.Exited.shownUntil()):
+	case now.Before(c.Exited.shownUntil()) && c.Exited.Reason == ReasonStartError:
 		return waitingState(Waiting{ReasonRunError, c.Exited.Message})
+	case now.Before(c.Exited.shownUntil()):
+		return corev1.ContainerState{Terminated: c.Exited.terminated()}
 	case c.Backoff.Until(c.Exited.Finished).After(c.Exited.Finished):
 		return waitingState(Waiting{ReasonCrashLoop, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
 			c.Backoff.Delay, c.Spec.Name, p.Object.Name, p.Object.Namespace, p.Object.UID)})

@@ -6,8 +6,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// startErrorPause is how long the error of a command that could not be started is shown before anything else happens.
-const startErrorPause = time.Second
+const (
+	// startErrorPause is how long the error of a command that could not be started is shown before anything else happens.
+	startErrorPause = time.Second
+	// restartPause is how long the end of a container is shown before it is started again, even if that would be at once:
+	// whoever routes traffic is to see that it was away.
+	restartPause = 250 * time.Millisecond
+)
 
 // Step is what is to be done about a pod now.
 type Step struct {
@@ -64,15 +69,18 @@ func (s *Step) consider(i int, c *Container, now time.Time) {
 		s.Start = append(s.Start, i)
 		return
 	}
+	if c.Exited != nil && c.Exited.shownUntil().After(now) { // what is shown changes then
+		at = c.Exited.shownUntil()
+	}
 	s.Wake = earliest(s.Wake, at)
 }
 
-// shownUntil is until when the error of a command that could not be started is shown.
+// shownUntil is until when the end of an instance is shown as such.
 func (e *Exited) shownUntil() time.Time {
-	if e.Reason != ReasonStartError {
-		return e.Finished
+	if e.Reason == ReasonStartError {
+		return e.Finished.Add(startErrorPause)
 	}
-	return e.Finished.Add(startErrorPause)
+	return e.Finished.Add(restartPause)
 }
 
 // blocks tells whether the containers after this one have to wait.
