@@ -202,7 +202,7 @@ func connect(ctx context.Context, file *os.File, port int) error {
 
 // connected tells whether a connection attempt has ended, and how.
 func connected(fd int) (bool, error) {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}} //nolint:gosec // G115: it is a file descriptor
 	if n, err := unix.Poll(poll, 0); n == 0 || errors.Is(err, unix.EINTR) {
 		return false, nil
 	}

@@ -101,13 +101,12 @@ func TestForward(t *testing.T) {
 
 func TestForwardHalfClosed(t *testing.T) {
 	isolated(t, func(t *testing.T) {
+		read := make(chan string, 1)
 		f := forward(t, func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "hello")
 			_ = conn.(*net.TCPConn).CloseWrite() // and goes on reading
 			got, _ := io.ReadAll(conn)
-			if string(got) != "still here" {
-				t.Errorf("the server reads %q", got)
-			}
+			read <- string(got)
 		})
 		conn := f.dial(t)
 		if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
@@ -117,6 +116,9 @@ func TestForwardHalfClosed(t *testing.T) {
 			t.Errorf("the client cannot write after the server has ended its part: %v", err)
 		}
 		_ = conn.CloseWrite()
+		if got := receive(t, read); got != "still here" {
+			t.Errorf("the server reads %q", got)
+		}
 	})
 }
 

@@ -64,7 +64,9 @@ func TestHost(t *testing.T) {
 		if err := process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		receive(t, ended)
+		if err := receive(t, ended); err == nil {
+			t.Error("the process ended without an error, although it was killed")
+		}
 		if _, err := client.State(t.Context()); !errors.Is(err, network.ErrGone) {
 			t.Errorf("error %v: the process was killed", err)
 		}

@@ -121,7 +121,7 @@ func listenIn(t *testing.T, space network.Namespace, address string) net.Listene
 }
 
 // enter runs do in the namespace of a cluster or node.
-func (l *lab) enter(t testing.TB, name string, do func() error) {
+func (l *lab) enter(t *testing.T, name string, do func() error) {
 	t.Helper()
 	state, err := l.State(t.Context())
 	if err != nil {

@@ -211,7 +211,7 @@ func bandwidth(t *testing.T, l *lab, p pair) {
 }
 
 // transfer sends bytes from a node of c0 to one of c1 by TCP, and returns how long that took.
-func (l *lab) transfer(t testing.TB, size int64) time.Duration {
+func (l *lab) transfer(t *testing.T, size int64) time.Duration {
 	t.Helper()
 	var listener net.Listener
 	l.enter(t, "c1-n1", func() (err error) {

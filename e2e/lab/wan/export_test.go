@@ -31,6 +31,9 @@ func Addresses(frame []byte) (source, destination netip.Addr, length int, ok boo
 // Schedule is a schedule whose packets are numbers, for tests.
 type Schedule struct{ *schedule }
 
+// Lane is a lane of a Schedule.
+type Lane = lane
+
 // NewSchedule returns a schedule with a clock.
 func NewSchedule(now func() time.Duration) (Schedule, error) {
 	s, err := newSchedule(now)
@@ -38,14 +41,19 @@ func NewSchedule(now func() time.Duration) (Schedule, error) {
 }
 
 // Add schedules a number.
-func (s Schedule) Add(number int, due time.Duration) { s.add(&packet{size: number, due: due}) }
+func (s Schedule) Add(to *Lane, number int, due time.Duration) {
+	s.add(to, &packet{size: number, due: due})
+}
 
-// Next returns the number that is due, 0 if there is none.
-func (s Schedule) Next() int {
-	if pkt := s.next(); pkt != nil {
-		return pkt.size
+// Next returns the numbers that are due now on the lane whose turn it is, at most two.
+func (s Schedule) Next() []int {
+	due := make([]*packet, 2)
+	_, n := s.next(due)
+	var numbers []int
+	for _, pkt := range due[:n] {
+		numbers = append(numbers, pkt.size)
 	}
-	return 0
+	return numbers
 }
 
 // Wait waits until the timer rings.

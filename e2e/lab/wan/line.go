@@ -1,9 +1,9 @@
 package wan
 
 import (
-	"maps"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hansa-dev/hansa/e2e/lab/wan/link"
 )
@@ -11,74 +11,97 @@ import (
 // maxFlying bounds the packets under way on one line, and with them the memory: 32 MiB. It is 500 Mbit/s for 0.4 s.
 const maxFlying = 16384
 
-// Reasons to drop a packet beside those of the model.
+// Reasons to drop a packet, beside those of the model.
 const (
-	overload = "overload" // too many are under way
-	refused  = "refused"  // the device did not take it
+	overload = link.Lost + 1 + iota // too many are under way
+	refused                         // the device did not take it
+	reasons
 )
+
+// reasonName is how statistics call a reason.
+func reasonName(r link.Reason) string {
+	switch r {
+	case overload:
+		return "overload"
+	case refused:
+		return "refused"
+	default:
+		return r.String()
+	}
+}
 
 // line carries the packets from one port to another.
 type line struct {
 	wan      *WAN
 	from, to *port
 
-	mu      sync.Mutex
-	model   link.Model
-	era     uint64 // number of cuts: what was sent in an earlier one does not arrive
-	flying  int
-	packets uint64
-	bytes   uint64
-	dropped map[string]uint64
+	mu    sync.Mutex
+	model link.Model
+	lane  *lane // for packets that are sent now; a new one with each change
+
+	wire sync.Mutex // held while a packet is put on the device
+	era  int        // number of cuts, guarded by wire: what was sent in an earlier one does not arrive
+
+	flying  atomic.Int64 // packets on all lanes
+	packets atomic.Uint64
+	bytes   atomic.Uint64
+	dropped [reasons]atomic.Uint64
 }
 
-// offer takes over a packet.
+func newLine(w *WAN, from, to *port) *line {
+	l := &line{wan: w, from: from, to: to}
+	l.lane = &lane{line: l}
+	return l
+}
+
+// offer takes over a packet. Only one goroutine offers packets to a line.
 func (l *line) offer(pkt *packet) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	now := l.wan.now()
 	due, reason := l.model.Offer(now, pkt.length(), rand.Uint64()) //nolint:gosec // G404: nothing is secret
+	lane := l.lane
+	l.mu.Unlock()
 	switch {
 	case reason != link.Passed:
-		l.drop(pkt, reason.String())
-	case due <= now && l.flying == 0: // nothing that it could overtake
-		l.deliver(pkt)
-	case l.flying >= maxFlying:
+		l.drop(pkt, reason)
+	case due <= now && l.flying.Load() == 0: // nothing that it could overtake
+		l.deliver(pkt, lane.era)
+	case l.flying.Load() >= maxFlying:
 		l.drop(pkt, overload)
 	default:
-		l.flying++
-		pkt.line, pkt.due, pkt.era = l, due, l.era
-		l.wan.sky.add(pkt)
+		l.flying.Add(1)
+		pkt.due = due
+		l.wan.sky.add(lane, pkt)
 	}
 }
 
-// land delivers a packet whose time has come.
-func (l *line) land(pkt *packet) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.flying--
-	if pkt.era != l.era {
-		l.drop(pkt, link.Cut.String())
+// land delivers a packet that was under way.
+func (l *line) land(pkt *packet, era int) {
+	l.deliver(pkt, era)
+	l.flying.Add(-1) // from now on, others may go straight to the device
+}
+
+// deliver puts a packet on the device, unless the line has been cut since it was sent.
+func (l *line) deliver(pkt *packet, era int) {
+	l.wire.Lock()
+	if era != l.era {
+		l.wire.Unlock()
+		l.drop(pkt, link.Cut)
 		return
 	}
-	l.deliver(pkt)
-}
-
-// deliver puts the packet on the device under the lock, so that after a cut none is just about to be.
-func (l *line) deliver(pkt *packet) {
-	if err := l.to.send(pkt); err != nil {
+	err := l.to.send(pkt)
+	l.wire.Unlock()
+	if err != nil {
 		l.drop(pkt, refused)
 		return
 	}
-	l.packets++
-	l.bytes += uint64(pkt.length()) //nolint:gosec // G115: not negative
+	l.packets.Add(1)
+	l.bytes.Add(uint64(pkt.length())) //nolint:gosec // G115: not negative
 	pkt.release()
 }
 
-func (l *line) drop(pkt *packet, reason string) {
-	if l.dropped == nil {
-		l.dropped = map[string]uint64{}
-	}
-	l.dropped[reason]++
+func (l *line) drop(pkt *packet, reason link.Reason) {
+	l.dropped[reason].Add(1)
 	pkt.release()
 }
 
@@ -88,22 +111,32 @@ func (l *line) settings() link.Settings {
 	return l.model.Settings()
 }
 
+// set changes the line. When it returns from a cut, no packet is just about to arrive.
 func (l *line) set(s link.Settings) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.Cut && !l.model.Settings().Cut {
+	old := l.model.Settings()
+	if s == old {
+		return
+	}
+	l.wire.Lock()
+	defer l.wire.Unlock()
+	if s.Cut && !old.Cut {
 		l.era++
 	}
 	l.model.Set(s)
+	l.lane = &lane{line: l, era: l.era}
 }
 
 func (l *line) status() Status {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	s := Status{
-		Pair: Pair{From: l.from.name, To: l.to.name}, Settings: l.model.Settings(),
-		Packets: l.packets, Bytes: l.bytes, Dropped: map[string]uint64{},
+		Pair: Pair{From: l.from.name, To: l.to.name}, Settings: l.settings(),
+		Packets: l.packets.Load(), Bytes: l.bytes.Load(), Dropped: map[string]uint64{},
 	}
-	maps.Copy(s.Dropped, l.dropped)
+	for reason := range reasons {
+		if n := l.dropped[reason].Load(); n > 0 {
+			s.Dropped[reasonName(reason)] = n
+		}
+	}
 	return s
 }

@@ -17,10 +17,8 @@ type packet struct {
 	frame [2048]byte // more than a frame can have, so that one which is too long is noticed
 	size  int        // of the frame
 
-	line  *line
-	due   time.Duration
-	order uint64 // among those due at the same time
-	era   uint64 // of the line, when it was sent
+	due  time.Duration
+	next *packet // on its lane
 }
 
 var packets = sync.Pool{New: func() any { return new(packet) }}
@@ -28,7 +26,7 @@ var packets = sync.Pool{New: func() any { return new(packet) }}
 func newPacket() *packet { return packets.Get().(*packet) } //nolint:forcetypeassert // nothing else is in the pool
 
 func (p *packet) release() {
-	p.line = nil
+	p.next = nil
 	packets.Put(p)
 }
 

@@ -27,7 +27,8 @@ type port struct {
 	missed   uint64
 }
 
-func openPort(p Port) (_ *port, err error) {
+// openPort opens one of several ports.
+func openPort(p Port, of int) (_ *port, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("device %s: %w", p.Device, err)
@@ -51,7 +52,7 @@ func openPort(p Port) (_ *port, err error) {
 		return nil, err
 	}
 	opened.in = os.NewFile(uintptr(in), p.Device)
-	if opened.ring, err = newRing(in); err != nil {
+	if opened.ring, err = newRing(in, slotsEach(of)); err != nil {
 		return nil, err
 	}
 	if err := bind(in, device.Index, unix.ETH_P_IP); err != nil {

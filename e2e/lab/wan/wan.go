@@ -44,7 +44,7 @@ func New(ports []Port) (_ *WAN, err error) {
 		if err := w.routes.add(len(w.ports), p.Ranges); err != nil {
 			return nil, fmt.Errorf("connecting %s to the WAN: %w", p.Name, err)
 		}
-		opened, err := openPort(p)
+		opened, err := openPort(p, len(ports))
 		if err != nil {
 			return nil, fmt.Errorf("connecting %s to the WAN: %w", p.Name, err)
 		}
@@ -58,7 +58,7 @@ func New(ports []Port) (_ *WAN, err error) {
 		w.lines[from] = make([]*line, len(ports))
 		for to := range w.lines[from] {
 			if from != to {
-				w.lines[from][to] = &line{wan: w, from: w.ports[from], to: w.ports[to]}
+				w.lines[from][to] = newLine(w, w.ports[from], w.ports[to])
 			}
 		}
 	}
