@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 func (in *instance) command(args []string, stdin, stdout, stderr *os.File, terminal bool) sandbox.Command {
 	env := in.spec.Env
 	if terminal {
-		env = append(env[:len(env):len(env)], "TERM=xterm")
+		env = append(slices.Clip(env), "TERM=xterm")
 	}
 	return sandbox.Command{
 		Args: args, Env: env, Dir: in.spec.Dir, Stdin: stdin, Stdout: stdout, Stderr: stderr, Terminal: terminal,
@@ -67,8 +68,7 @@ func (a *Agent) Exec(ctx context.Context, namespace, name, container string, com
 		return errdefs.InvalidInput("no command to run")
 	}
 	exit, err := a.exec(ctx, in, command, streams)
-	var missing *sandbox.StartError
-	if errors.As(err, &missing) {
+	if missing, ok := errors.AsType[*sandbox.StartError](err); ok {
 		const notFound = 127
 		exit.Code = notFound
 		if w := streams.Stderr(); w != nil {

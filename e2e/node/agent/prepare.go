@@ -107,8 +107,7 @@ func (w *worker) complainSetup(err error) {
 		return
 	}
 	reason := "Failed"
-	var setup *setupError
-	if errors.As(err, &setup) {
+	if setup, ok := errors.AsType[*setupError](err); ok {
 		reason = setup.reason
 	}
 	w.event(corev1.EventTypeWarning, reason, "%v", err)

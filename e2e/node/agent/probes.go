@@ -13,13 +13,6 @@ import (
 	"github.com/hansa-dev/hansa/e2e/node/probe"
 )
 
-// A container that is not ready yet is asked more often than its probe says, for most are ready within moments of
-// their start. These answers count only if they are good.
-const (
-	eagerFirst = 10 * time.Millisecond
-	eagerGrow  = 1.5
-)
-
 // target is what the probes and hooks of a container speak to.
 func (w *worker) target(i int, in *instance) probe.Target {
 	return probe.Target{
@@ -103,44 +96,22 @@ func (p prober) restart(kind string, spec *corev1.Probe) {
 
 // run asks until the instance ends or decided, which is told each change of mind, says that it is enough.
 func (p prober) run(kind string, spec *corev1.Probe, decided func(ok bool) (more bool)) {
-	delay, period, timeout := probe.Times(spec)
+	delay, _, timeout := probe.Times(spec)
 	ctx := p.instance.ctx
-	impatient := kind != "Liveness"
-	if !impatient {
-		delay = max(delay, period) // a container that is still starting has not failed
-	}
-	if !wait(ctx, delay) {
-		return
-	}
-	eager := eagerFirst
-	var count probe.Count
-	var mind *bool
-	for next := time.Now().Add(period); ; {
+	course := probe.NewCourse(spec, kind != "Liveness")
+	for pause := max(delay, course.First()); wait(ctx, pause); {
 		result := p.ask(ctx, spec.ProbeHandler, timeout)
 		if ctx.Err() != nil || p.instance.stopping.Load() && kind != "Readiness" {
 			return
 		}
-		if early := impatient && time.Now().Before(next); early && !result.OK {
-			if !wait(ctx, min(eager, time.Until(next))) {
-				return
-			}
-			eager = time.Duration(float64(eager) * eagerGrow)
-			continue
-		}
-		if !result.OK {
+		verdict := course.Answer(result.OK, time.Now())
+		pause = verdict.Pause
+		if verdict.Counted && !result.OK {
 			p.worker.event(corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, result.Output)
 		}
-		if count.Add(result.OK, spec) && (mind == nil || *mind != result.OK) {
-			mind = &result.OK
-			impatient = false
-			if !decided(result.OK) {
-				return
-			}
-		}
-		if !wait(ctx, time.Until(next)) {
+		if verdict.Changed && !decided(result.OK) {
 			return
 		}
-		next = time.Now().Add(period)
 	}
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -33,7 +34,7 @@ func (v *volumes) project(ctx context.Context, pod *corev1.Pod, name string, one
 		case source.ServiceAccountToken != nil:
 			err = v.token(ctx, pod, name, source.ServiceAccountToken, one.mode, files)
 		default:
-			err = fmt.Errorf("a source is of a kind that is not available in the lab")
+			err = errors.New("a source is of a kind that is not available in the lab")
 		}
 		if err != nil {
 			return nil, err

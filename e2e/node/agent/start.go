@@ -64,8 +64,7 @@ func (w *worker) startFailed(c *lifecycle.Container, err error) {
 	w.event(corev1.EventTypeWarning, "Failed", "Error: %v", err)
 	now := time.Now()
 	c.End(lifecycle.Exited{Code: code, Reason: lifecycle.ReasonStartError, Message: err.Error(), Started: now, Finished: now})
-	var command *sandbox.StartError
-	if !errors.As(err, &command) {
+	if _, ofCommand := errors.AsType[*sandbox.StartError](err); !ofCommand {
 		w.agent.log.Error("cannot start a container", "pod", w.key, "container", c.Spec.Name, "error", err)
 	}
 }
@@ -218,7 +217,7 @@ func subPath(volume, sub string) (string, error) {
 			return "", fmt.Errorf("making subPath %q: %w", sub, err)
 		}
 	}
-	real, err := filepath.EvalSymlinks(target)
+	resolved, err := filepath.EvalSymlinks(target)
 	if err != nil {
 		return "", fmt.Errorf("resolving subPath %q: %w", sub, err)
 	}
@@ -226,8 +225,8 @@ func subPath(volume, sub string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("resolving subPath %q: %w", sub, err)
 	}
-	if real != root && !strings.HasPrefix(real, root+"/") {
+	if resolved != root && !strings.HasPrefix(resolved, root+"/") {
 		return "", fmt.Errorf("subPath %q leads out of the volume", sub)
 	}
-	return real, nil
+	return resolved, nil
 }

@@ -277,8 +277,6 @@ func (w *worker) abandon() {
 // clean removes the pod's network and files.
 func (w *worker) clean() {
 	w.disconnect()
-	if w.volumes != nil {
-	}
 	if err := os.RemoveAll(w.dir); err != nil {
 		w.agent.log.Error("cannot remove the files of a pod", "pod", w.key, "error", err)
 	}

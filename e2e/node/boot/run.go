@@ -108,4 +108,3 @@ func (n *node) keep(ctx context.Context, what string, run func(context.Context) 
 		}
 	}
 }
-

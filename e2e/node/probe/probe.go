@@ -190,26 +190,3 @@ func Times(p *corev1.Probe) (delay, period, timeout time.Duration) {
 	}
 	return time.Duration(p.InitialDelaySeconds) * time.Second, seconds(p.PeriodSeconds, 10), seconds(p.TimeoutSeconds, 1)
 }
-
-// Count counts answers of one kind in a row.
-type Count struct {
-	Run  int
-	Last bool
-}
-
-// Add counts an answer, and tells whether there were as many of the kind as the probe wants before it changes its mind.
-func (c *Count) Add(ok bool, p *corev1.Probe) bool {
-	if ok != c.Last {
-		c.Run = 0
-	}
-	c.Run++
-	c.Last = ok
-	need := max(1, int(p.SuccessThreshold))
-	if !ok {
-		need = int(p.FailureThreshold)
-		if need <= 0 {
-			need = 3
-		}
-	}
-	return c.Run >= need
-}

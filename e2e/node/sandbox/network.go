@@ -88,7 +88,7 @@ func (b *Bridge) connect(ns *os.File, addr netip.Addr, device string) error {
 	attrs.Name, attrs.MTU, attrs.MasterIndex = device, mtu, b.index
 	veth := &netlink.Veth{
 		LinkAttrs: attrs, PeerName: "eth0", PeerMTU: mtu, PeerHardwareAddr: hardwareAddr(addr),
-		PeerNamespace: netlink.NsFd(int(ns.Fd())), //nolint:gosec // G115: file descriptors are small
+		PeerNamespace: netlink.NsFd(int(ns.Fd())),
 	}
 	// A pod that ended a moment ago may have left its device behind.
 	err := netlink.LinkAdd(veth)
@@ -216,4 +216,3 @@ func hardwareAddr(addr netip.Addr) net.HardwareAddr {
 	ip := addr.As4()
 	return net.HardwareAddr{0x0a, 0x58, ip[0], ip[1], ip[2], ip[3]}
 }
-

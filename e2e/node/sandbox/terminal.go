@@ -29,7 +29,7 @@ func openTerminal() (master, slave *os.File, err error) {
 		_ = unix.Close(fd)
 		return nil, nil, fmt.Errorf("opening a terminal: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "terminal"), slave, nil //nolint:gosec // G115: file descriptors are small
+	return os.NewFile(uintptr(fd), "terminal"), slave, nil
 }
 
 // Resize tells a terminal the size of its window.
@@ -40,7 +40,7 @@ func Resize(terminal *os.File, rows, columns uint16) error {
 	}
 	var ioctlErr error
 	err = conn.Control(func(fd uintptr) {
-		ioctlErr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}) //nolint:gosec // G115: likewise
+		ioctlErr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
 	})
 	if err == nil {
 		err = ioctlErr

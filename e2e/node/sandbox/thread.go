@@ -21,7 +21,7 @@ func onThread(f func() error) error {
 
 // join moves the calling thread to a namespace.
 func join(namespace *os.File, kind int, what string) error {
-	if err := unix.Setns(int(namespace.Fd()), kind); err != nil { //nolint:gosec // G115: file descriptors are small
+	if err := unix.Setns(int(namespace.Fd()), kind); err != nil {
 		return fmt.Errorf("entering the %s namespace: %w", what, err)
 	}
 	return nil
