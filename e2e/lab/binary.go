@@ -121,7 +121,8 @@ func findBeside(ctx context.Context, source, folder, library, what string, progr
 	}
 	b := Binary{
 		Source: source, Version: version, what: what, programs: programs, packages: []string{"."},
-		flags: []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w"},
+		// grpcnotrace leaves out what makes the linker keep every method of every type.
+		flags: []string{"-trimpath", "-buildvcs=false", "-tags", "grpcnotrace", "-ldflags", "-s -w"},
 	}
 	if len(programs) > 1 {
 		b.packages = nil
@@ -152,6 +153,9 @@ func (b Binary) locate(ctx context.Context) (Binary, error) {
 
 // Program is the path of one of the programs of the build.
 func (b Binary) Program(name string) string { return filepath.Join(filepath.Dir(b.Path), name) }
+
+// Programs are the names of the programs of the build, the first one's Path first.
+func (b Binary) Programs() []string { return slices.Clone(b.programs) }
 
 // Build makes the binary unless it is cached, which takes a few minutes and tells so on out every few seconds. Two
 // builders at once do not collide: the second one waits, and finds the work done.
@@ -218,20 +222,23 @@ func (b Binary) compileOne(ctx context.Context, to, pkg string) error {
 	return nil
 }
 
-// Install puts the binary into dir under the name of one of its programs ("kubectl"), by which it then knows what to
-// be. It is a hard link where the file system allows one, else a copy, so it does not need the cache later.
+// Install puts a program of the build into dir. Of the Kubernetes binary, any name of a program is one ("kubectl"), by
+// which it then knows what to be. It is a hard link where the file system allows one, else a copy, so it does not need the cache later.
 func (b Binary) Install(dir, program string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("installing %s: %w", program, err)
 	}
-	target := filepath.Join(dir, program)
-	if same(b.Path, target) {
+	from, target := b.Path, filepath.Join(dir, program)
+	if slices.Contains(b.programs, program) {
+		from = b.Program(program)
+	}
+	if same(from, target) {
 		return nil
 	}
 	tmp := filepath.Join(dir, fmt.Sprintf(".%s.%d", program, os.Getpid()))
 	defer func() { _ = os.Remove(tmp) }()
-	if err := os.Link(b.Path, tmp); err != nil {
-		if err := copyFile(b.Path, tmp); err != nil {
+	if err := os.Link(from, tmp); err != nil {
+		if err := copyFile(from, tmp); err != nil {
 			return fmt.Errorf("installing %s: %w", program, err)
 		}
 	}

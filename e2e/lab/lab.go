@@ -326,7 +326,9 @@ func (l *Lab) controlPlanes() ([]Process, error) {
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, r.Process)
+		if r.PID != 0 { // else it was never started
+			found = append(found, r.Process)
+		}
 	}
 	return found, nil
 }

@@ -44,16 +44,10 @@ func spell(ts *testscript.TestScript, name string, args []string) (program strin
 	case "lab":
 		return "hansa-lab", append([]string{"--name=" + ts.Getenv("LAB"), "--source=" + ts.Getenv("SOURCE")}, args...)
 	case "hub", "m1", "m2":
-		return "kubectl", append([]string{"--kubeconfig=" + kubeconfig(ts), "--context=" + name, "--namespace=" + ts.Getenv("NS")}, args...)
+		return "kubectl", append([]string{"--context=" + name, "--namespace=" + ts.Getenv("NS")}, args...)
 	default:
 		return name, args
 	}
-}
-
-func kubeconfig(ts *testscript.TestScript) string {
-	l, err := lab.New(lab.Options{Name: ts.Getenv("LAB")})
-	ts.Check(err)
-	return l.Kubeconfig()
 }
 
 // strayCommand kills processes of the lab behind its back.
@@ -98,8 +92,13 @@ func marked(dir string) map[int]string {
 	return found
 }
 
-// unprivilegedCommand runs a command as nobody. His home lies in the script's folder; the caches of programs are shared
-// with him, or he would build Kubernetes first.
+// homeOf is the home of the user without rights. It does not lie in the script's folder, which only its owner may enter.
+func homeOf(ts *testscript.TestScript) string {
+	return filepath.Join(filepath.Dir(ts.Getenv("BIN")), "home-"+ts.Getenv("NS"))
+}
+
+// unprivilegedCommand runs a command as nobody. The caches of programs are shared with him, or he would build Kubernetes
+// first.
 func unprivilegedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
 		ts.Fatalf("usage: unprivileged COMMAND...")
@@ -109,7 +108,7 @@ func unprivilegedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil {
 		path = filepath.Join(ts.Getenv("BIN"), program)
 	}
-	home := ts.MkAbs("home")
+	home := homeOf(ts)
 	ts.Check(os.MkdirAll(home, 0o700))
 	ts.Check(os.Chown(home, nobody, nobody))
 	cmd := exec.Command(path, full...)

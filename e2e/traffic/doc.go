@@ -14,9 +14,9 @@
 //	                             repeat a command until it succeeds and its output fits the pattern (30 s by default)
 //	within DURATION [!] COMMAND... -- PATTERN
 //	                             the same where the time is a part of the story
-//	traces NAME                  note what the machine has now of processes with a lab's mark, namespaces, mounts, cgroups
-//	                             and addresses
-//	! traces NAME                wait until it has nothing that it had not then
+//	traces NAME                  note what the machine has of mounts, cgroups, devices and addresses; and, while the lab
+//	                             is up, its processes and the namespaces that they are in
+//	! traces NAME                wait until the machine has what it had, and nothing lives of the lab
 //	stray PATTERN                kill -9 the processes of the lab $LAB whose command line fits, as an accident would
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits

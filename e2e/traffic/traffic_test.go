@@ -4,10 +4,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,8 +25,10 @@ const labPrefix = "traffic-"
 
 // world is the lab that scripts share, and the programs that all of them run.
 type world struct {
-	dir string // programs
-	lab string // name of the shared lab
+	dir      string // programs
+	lab      string // name of the shared lab
+	source   string // the sources of what labs run, readable for everybody
+	workload string // program that Pods run, for use outside of them
 }
 
 var shared world
@@ -46,7 +50,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	if err := shared.clean(context.WithoutCancel(ctx)); err != nil {
+	if err := shared.clean(); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -70,36 +74,88 @@ func (w *world) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.share(ctx, source); err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin("")+"/", "./cmd/hansa-lab", "./cmd/hansa") //nolint:gosec // G204: a path of our own
 	cmd.Dir = filepath.Dir(filepath.Dir(source))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the programs: %w\n%s", err, out)
 	}
-	for _, args := range [][]string{{"install-kubectl", w.bin("")}, {"--name", w.lab, "up", "--traffic", "--members", "2", "--nodes", "2"}} {
-		cmd := exec.CommandContext(ctx, w.bin("hansa-lab"), args...) //nolint:gosec // G204: our own program
-		cmd.Dir, cmd.Stdout, cmd.Stderr = source, os.Stderr, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("hansa-lab %s: %w", strings.Join(args, " "), err)
-		}
+	return w.run(ctx, "install-kubectl", w.bin(""))
+}
+
+// run runs hansa-lab.
+func (w *world) run(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, w.bin("hansa-lab"), append([]string{"--source=" + w.source}, args...)...) //nolint:gosec // G204: our own program
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("hansa-lab %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
 }
 
-func (w *world) clean(ctx context.Context) error {
-	l, err := lab.New(lab.Options{Name: w.lab})
-	if err != nil {
-		return err
+// share builds what labs run, and puts it and its sources where a user without rights finds them too.
+func (w *world) share(ctx context.Context, source string) error {
+	w.source = filepath.Join(w.dir, "e2e", filepath.Base(source))
+	for _, find := range []func(context.Context, string) (lab.Binary, error){lab.FindBinary, lab.FindNode, lab.FindDNS} {
+		b, err := find(ctx, source)
+		if err != nil {
+			return err
+		}
+		if err := b.Build(ctx, os.Stderr); err != nil {
+			return err
+		}
+		if err := os.CopyFS(filepath.Join(w.dir, "e2e", filepath.Base(b.Source)), os.DirFS(b.Source)); err != nil {
+			return fmt.Errorf("copying sources: %w", err)
+		}
+		for _, program := range b.Programs() {
+			if err := b.Install(filepath.Join(w.cache(), "hansa", filepath.Base(filepath.Dir(b.Path))), program); err != nil {
+				return err
+			}
+		}
+		if program := b.Program("workload"); slices.Contains(b.Programs(), "workload") {
+			w.workload = program
+		}
 	}
-	if _, err := l.Down(ctx); err != nil {
-		return err
-	}
-	return os.RemoveAll(w.dir)
+	return openForAll(w.dir)
 }
+
+// openForAll lets everybody read and enter what lies in a folder.
+func openForAll(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if mode := info.Mode().Perm() | 0o444 | info.Mode().Perm()&0o100>>6 | info.Mode().Perm()&0o100>>3; mode != info.Mode().Perm() {
+			return os.Chmod(path, mode)
+		}
+		return nil
+	})
+}
+
+func (w *world) cache() string { return filepath.Join(w.dir, "cache") }
+
+func (w *world) clean() error { return os.RemoveAll(w.dir) }
 
 func (w *world) bin(name string) string { return filepath.Join(w.dir, "bin", name) }
 
 func TestShared(t *testing.T) {
-	testscript.Run(t, shared.params("testdata/shared", func(string) string { return shared.lab }))
+	if err := shared.run(t.Context(), "--name="+shared.lab, "up", "--traffic", "--members=2", "--nodes=2"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := shared.run(context.Background(), "--name="+shared.lab, "down"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("scripts", func(t *testing.T) { // ends when all of them have
+		testscript.Run(t, shared.params("testdata/shared", func(string) string { return shared.lab }))
+	})
 }
 
 func TestAlone(t *testing.T) {
@@ -114,28 +170,23 @@ func TestAlone(t *testing.T) {
 	testscript.RunT(script.Serial{T: t}, params)
 }
 
-// params are those of the scripts in a folder; lab names the lab of a script.
-func (w *world) params(dir string, lab func(script string) string) testscript.Params {
+// params are those of the scripts in a folder; labOf names the lab of a script.
+func (w *world) params(dir string, labOf func(script string) string) testscript.Params {
 	return testscript.Params{
 		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+			l, err := lab.New(lab.Options{Name: labOf(name)})
+			if err != nil {
+				return err
+			}
 			env.Vars = append(env.Vars,
+				"LAB="+l.Name(), "KUBECONFIG="+l.Kubeconfig(), "NS="+name, "SOURCE="+w.source, "BIN="+w.bin(""), "CACHE="+w.cache(), "WORKLOAD="+w.workload,
 				"PATH="+w.bin("")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
-				"HOME="+os.Getenv("HOME"), "XDG_CACHE_HOME="+os.Getenv("XDG_CACHE_HOME"), "XDG_STATE_HOME="+os.Getenv("XDG_STATE_HOME"),
-				"LAB="+lab(name), "NS="+name, "SOURCE="+source(), "BIN="+w.bin(""))
+				"HOME="+os.Getenv("HOME"), "XDG_CACHE_HOME="+os.Getenv("XDG_CACHE_HOME"), "XDG_STATE_HOME="+os.Getenv("XDG_STATE_HOME"))
 			return nil
 		},
 		Cmds:               w.commands(),
 		RequireUniqueNames: true,
 	}
-}
-
-// source is the checkout's folder that the lab's programs are built from.
-func source() string {
-	found, err := lab.FindSource()
-	if err != nil {
-		return ""
-	}
-	return found
 }
