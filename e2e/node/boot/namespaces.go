@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hansa-dev/hansa/e2e/node/config"
+	"github.com/hansa-dev/hansa/e2e/node/sandbox/inside"
 	"github.com/hansa-dev/hansa/e2e/node/supervise"
 )
 
@@ -30,6 +31,9 @@ func Enter(c config.Config, configFile string) error {
 func settle(c config.Config) error {
 	if os.Getpid() != 1 {
 		return fmt.Errorf("%s is for the first process of a PID namespace: start the node without it", InsideFlag)
+	}
+	if err := inside.InheritNothing(); err != nil { // of what the lab has open
+		return err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making the mounts private: %w", err)

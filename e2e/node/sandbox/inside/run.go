@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -16,10 +17,11 @@ import (
 // of an idle container, with nil.
 func Run() error {
 	runtime.LockOSThread() // capabilities belong to a thread; this one executes the command
-	unix.CloseOnExec(SpecFD)
-	unix.CloseOnExec(ErrorFD)
 	report := os.NewFile(ErrorFD, "errors")
 	s, err := ReadSpec(os.NewFile(SpecFD, "spec"))
+	if err == nil {
+		err = InheritNothing()
+	}
 	if err == nil {
 		err = s.start(report)
 	}
@@ -32,6 +34,15 @@ func Run() error {
 		err = errors.Join(err, reportErr)
 	}
 	return err
+}
+
+// InheritNothing keeps what the calling process executes from inheriting open files other than the standard ones.
+func InheritNothing() error {
+	const first = 3
+	if err := unix.CloseRange(first, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("closing inherited files: %w", err)
+	}
+	return nil
 }
 
 // commandError is an error of the command, as opposed to one of the container.
