@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -132,6 +133,9 @@ func (c Cluster) firstEnded(children map[Component]*child) error {
 		end := cause(ch.Log)
 		if strings.Contains(end, "address already in use") {
 			return fmt.Errorf("%s of %s: %w", component, c.Name, errPortTaken)
+		}
+		if full := syscall.ENOSPC.Error(); strings.Contains(tail(ch.Log, 1000), full) {
+			return fmt.Errorf("%s of %s ended: %s; make room where %s lies, or put the lab elsewhere with --dir", component, c.Name, full, c.dir)
 		}
 		return fmt.Errorf("%s of %s ended; the end of %s:\n%s", component, c.Name, ch.Log, end)
 	}

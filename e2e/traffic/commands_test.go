@@ -28,6 +28,10 @@ func (w *world) commands() map[string]script.Command {
 		"stray":        strayCommand,
 		"unprivileged": unprivilegedCommand,
 		"json":         jsonCommand,
+		"lab-pod":      podCommand,
+		"quickest":     quickestCommand,
+		"occupy":       occupyCommand,
+		"from-to":      fromToCommand,
 	}
 	for _, name := range []string{"lab", "hub", "m1", "m2", "kubectl"} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {

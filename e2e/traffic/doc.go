@@ -18,6 +18,12 @@
 //	                             is up, its processes and the namespaces that they are in
 //	! traces NAME                wait until the machine has what it had, and nothing lives of the lab
 //	stray PATTERN                kill -9 the processes of the lab $LAB whose command line fits, as an accident would
+//	lab-pod kill|pause|resume CLUSTER APP
+//	                             do that to the first Pod with the label app=APP
+//	quickest DURATION CLUSTER APP
+//	                             kill the Pods of a Service one by one; the quickest leaves it within that time
+//	occupy CLUSTER               take the port of the cluster's API server, until the script ends
+//	from-to CLUSTER CLUSTER POD  ask a Pod of the second cluster, by its address, from the Pod of that name in the first
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits
 //
