@@ -31,6 +31,7 @@ var rooms = []room{
 	{path: "placement", floor: 1, pure: true},
 	{path: "overrides", floor: 1, pure: true},
 	{path: "federation/status", floor: 1, pure: true},
+	{path: "e2e/lab/wan/link", floor: 1, pure: true},
 	{path: "federation/sync/plan", floor: 2, pure: true}, // puts the three above together
 
 	{path: "federation/cluster", floor: 3},

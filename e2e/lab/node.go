@@ -67,7 +67,7 @@ func (c Cluster) region() string {
 }
 
 // zone is the zone of the cluster's k-th node: m1-a, m1-b, …
-func (c Cluster) zone(k int) string { return c.Name + "-" + string(rune('a'+k-1)) }
+func (c Cluster) zone(k int) string { return c.Name + "-" + "abcdefghi"[k-1:k] }
 
 // nodeMonitorFlags are the flags of the controller manager that concern nodes.
 func (c Cluster) nodeMonitorFlags() []string {
@@ -279,7 +279,7 @@ func (c Cluster) awaitNode(ctx context.Context, n node, ch *child) error {
 			return err
 		}
 		for _, condition := range live.Status.Conditions {
-			fresh := condition.LastHeartbeatTime.Time.After(ch.Started.Truncate(time.Second).Add(-time.Second))
+			fresh := condition.LastHeartbeatTime.After(ch.Started.Truncate(time.Second).Add(-time.Second))
 			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue && fresh {
 				return nil
 			}

@@ -213,7 +213,7 @@ func RunNetwork(ctx context.Context, specFile string) error {
 	}
 	listeners := make([]net.Listener, 0, len(spec.Clusters))
 	for i, c := range spec.Clusters {
-		f := os.NewFile(uintptr(3+i), "listener of "+c.Name) //nolint:gosec // G115: a few clusters
+		f := os.NewFile(uintptr(3+i), "listener of "+c.Name)
 		if f == nil {
 			return fmt.Errorf("the listener of %s was not inherited", c.Name)
 		}
@@ -358,6 +358,7 @@ func (l *Lab) startDead(ctx context.Context, c Cluster, nodes []node) (bool, err
 			return false, err
 		}
 		switch r.Activity() {
+		case Running:
 		case Paused:
 			return false, fmt.Errorf("node %s is paused: resume it first", n.Name)
 		case Gone:

@@ -63,7 +63,7 @@ func (w *world) prepare(ctx context.Context) error {
 	if w.dir, err = os.MkdirTemp("", labPrefix); err != nil {
 		return fmt.Errorf("making a folder for programs: %w", err)
 	}
-	if err := os.Chmod(w.dir, 0o755); err != nil { //nolint:gosec // G302: that is what it is for
+	if err := os.Chmod(w.dir, 0o755); err != nil {
 		return fmt.Errorf("opening the folder for programs: %w", err)
 	}
 	if err := lab.Sweep(ctx, labPrefix); err != nil {
@@ -77,7 +77,7 @@ func (w *world) prepare(ctx context.Context) error {
 	if err := w.share(ctx, source); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin("")+"/", "./cmd/hansa-lab", "./cmd/hansa") //nolint:gosec // G204: a path of our own
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", w.bin("")+"/", "./cmd/hansa-lab", "./cmd/hansa")
 	cmd.Dir = filepath.Dir(filepath.Dir(source))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the programs: %w\n%s", err, out)
@@ -87,7 +87,7 @@ func (w *world) prepare(ctx context.Context) error {
 
 // run runs hansa-lab.
 func (w *world) run(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, w.bin("hansa-lab"), append([]string{"--source=" + w.source}, args...)...) //nolint:gosec // G204: our own program
+	cmd := exec.CommandContext(ctx, w.bin("hansa-lab"), append([]string{"--source=" + w.source}, args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("hansa-lab %s: %w", strings.Join(args, " "), err)
