@@ -16,7 +16,7 @@
 //	DIR/kubeconfig.inside        like kubeconfig, with the addresses that are valid in the lab's networks; with traffic
 //	DIR/programs/                records and logs of the programs started beside the clusters
 //
-// All servers that the host can reach listen on 127.0.0.1, and all servers accept only clients with a certificate or a token; each cluster has a
-// certificate authority and service-account keys of its own, so that credentials for one cluster mean nothing to
-// another.
+// All servers that the host can reach listen on 127.0.0.1, and all servers accept only clients with a certificate or a
+// token; each cluster has a certificate authority and service-account keys of its own, so that credentials for one
+// cluster mean nothing to another.
 package lab

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -134,6 +135,39 @@ func (o *options) binaryCommand() *cobra.Command {
 	}
 }
 
+func (o *options) buildCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "build",
+		Short:             "Build what labs run, ahead of time: Kubernetes, nodes, CoreDNS",
+		Args:              exactly(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			source, err := o.source()
+			if err != nil {
+				return err
+			}
+			for _, find := range []func(context.Context, string) (lab.Binary, error){lab.FindBinary, lab.FindNode, lab.FindDNS} {
+				b, err := find(cmd.Context(), source)
+				if err != nil {
+					return err
+				}
+				if err := b.Build(cmd.Context(), o.streams.ErrOut); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// source is the folder of the Kubernetes binary's module.
+func (o *options) source() (string, error) {
+	if o.lab.Source != "" {
+		return o.lab.Source, nil
+	}
+	return lab.FindSource()
+}
+
 func (o *options) installKubectlCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "install-kubectl DIR",
@@ -151,12 +185,9 @@ func (o *options) installKubectlCommand() *cobra.Command {
 }
 
 func (o *options) build(cmd *cobra.Command) (lab.Binary, error) {
-	source := o.lab.Source
-	if source == "" {
-		var err error
-		if source, err = lab.FindSource(); err != nil {
-			return lab.Binary{}, err
-		}
+	source, err := o.source()
+	if err != nil {
+		return lab.Binary{}, err
 	}
 	b, err := lab.FindBinary(cmd.Context(), source)
 	if err != nil {
