@@ -1,5 +1,5 @@
 // Package addons knows the objects that every cluster of a lab with traffic gets beside those that Kubernetes makes
-// itself: CoreDNS as the cluster's DNS, and the rights of nodes.
+// itself: CoreDNS as the cluster's DNS, and the rights of nodes. It also knows what kwok does in a member that has neither.
 //
 // # Names
 //
@@ -34,4 +34,10 @@
 // The role is narrower where a kubelet does what these nodes do not: no storage (volumes and claims, CSI), no certificate
 // requests, no runtime classes, no device claims, no Pods of the node's own making, no evictions, no reviews of tokens or
 // access, since the nodes' own servers accept client certificates only.
+//
+// # Fake nodes
+//
+// A member that is only an API server, for tests with very many, can be given nodes by kwok: those with FakeNodeLabel
+// are ready at once, what is bound to them runs at once, and Deployments say that all their replicas are available. No
+// controllers are there: nothing makes Pods of a Deployment, no Namespace ever ends, and nobody collects garbage.
 package addons
