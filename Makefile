@@ -22,7 +22,7 @@ UNIT := go list ./... | grep -v '^$(MODULE)/e2e'
 
 # What the lab runs is built from modules of their own: their dependencies are not those of the programs. Kubernetes'
 # module is hardly more than its go.mod; vetting it would analyse all of Kubernetes.
-LAB_MODULES   := e2e/node e2e/coredns
+LAB_MODULES   := e2e/node e2e/coredns e2e/kwok
 EXTRA_MODULES := e2e/kubernetes $(LAB_MODULES)
 
 ##@ Use
@@ -56,16 +56,18 @@ lab-down: programs ## Stop the lab and remove everything it made
 ##@ Check
 
 .PHONY: test
-test: build test-unit test-node test-e2e ## Run every test, end to end included
+test: build test-unit test-modules test-e2e ## Run every test, end to end included
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no cluster
 	@packages=$$($(UNIT)); \
 	$(call tool,gotestsum) --format pkgname --hide-summary=skipped -- $$packages
 
-.PHONY: test-node
-test-node: ## Run the tests of what runs on the lab's nodes; needs root or user namespaces
-	cd e2e/node && CGO_ENABLED=1 $(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -race ./...
+.PHONY: test-modules
+test-modules: ## Run the tests of what the lab runs: nodes (needs root or user namespaces), CoreDNS, kwok
+	@for module in $(LAB_MODULES); do \
+		(cd $$module && CGO_ENABLED=1 $(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -race ./...); \
+	done
 
 .PHONY: test-e2e
 test-e2e: build ## Run the tests of the lab and those that run in it

@@ -111,6 +111,11 @@ func FindDNS(ctx context.Context, source string) (Binary, error) {
 	return findBeside(ctx, source, "coredns", "github.com/coredns/coredns", "CoreDNS", "coredns")
 }
 
+// FindKwok is FindBinary for kwok, which plays nodes and Pods in thin members.
+func FindKwok(ctx context.Context, source string) (Binary, error) {
+	return findBeside(ctx, source, "kwok", "sigs.k8s.io/kwok", "kwok", "kwok")
+}
+
 // findBeside finds the programs of a module beside that of the Kubernetes binary. A program alone is the module's root
 // package; several have a folder each below cmd.
 func findBeside(ctx context.Context, source, folder, library, what string, programs ...string) (Binary, error) {

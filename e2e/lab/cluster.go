@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/hansa-dev/hansa/e2e/lab/addons"
 	"github.com/hansa-dev/hansa/e2e/lab/network"
 )
 
@@ -26,10 +27,22 @@ const (
 	APIServer         Component = "apiserver"
 	ControllerManager Component = "controller-manager"
 	Scheduler         Component = "scheduler"
+	Kwok              Component = "kwok" // in thin members with fake nodes only
 )
 
 // Components lists the components in the order in which they start.
 func Components() []Component { return []Component{Etcd, APIServer, ControllerManager, Scheduler} }
+
+// thinOff are the admission plugins that wait for what a thin member does not have, or does not serve.
+const thinOff = "ServiceAccount,Priority,RuntimeClass,DefaultStorageClass,PersistentVolumeClaimResize,StorageObjectInUseProtection"
+
+// thinGroups are the APIs that a thin member serves: those of the types that are federated by default, and what clients
+// need to find their way.
+var thinGroups = []string{
+	"v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1", "apiextensions.k8s.io/v1",
+	"apiregistration.k8s.io/v1", "authentication.k8s.io/v1", "authorization.k8s.io/v1", "coordination.k8s.io/v1",
+	"discovery.k8s.io/v1", "admissionregistration.k8s.io/v1",
+}
 
 // program is the name by which the Kubernetes binary knows the component.
 func (c Component) program() string {
@@ -56,6 +69,8 @@ type Cluster struct {
 	ports  clusterPorts
 
 	thin    bool     // an API server and its etcd only
+	fake    int      // nodes that kwok plays
+	kwok    string   // path of kwok, which plays nodes in a thin member; "" if there are none
 	traffic *Traffic // nil in a lab without
 	entry   Entry    // into the cluster's network; empty in a lab without traffic, and until it is known
 }
@@ -69,7 +84,10 @@ type clusterPorts struct {
 
 // Components lists the components of the cluster in the order in which they start.
 func (c Cluster) Components() []Component {
-	if c.thin {
+	switch {
+	case c.kwok != "":
+		return []Component{Etcd, APIServer, Kwok}
+	case c.thin:
 		return []Component{Etcd, APIServer}
 	}
 	return Components()
@@ -189,6 +207,9 @@ func (c Cluster) prepare(now time.Time) error {
 			return err
 		}
 	}
+	if err := writeFile(c.kwokConfig(), []byte(addons.KwokConfig)); err != nil {
+		return err
+	}
 	return writeFile(filepath.Join(c.dir, "audit-policy.yaml"), []byte(auditPolicy))
 }
 
@@ -197,8 +218,8 @@ func (c Cluster) address() error {
 	if err := writeJSON(c.portsFile(), c.ports); err != nil {
 		return err
 	}
-	for _, user := range []Component{ControllerManager, Scheduler} {
-		pair, err := c.readPair(string(user))
+	for user, name := range map[Component]string{ControllerManager: "controller-manager", Scheduler: "scheduler", Kwok: "admin"} {
+		pair, err := c.readPair(name)
 		if err != nil {
 			return err
 		}
@@ -242,17 +263,26 @@ func (c Cluster) launch(of Component) launch {
 		flags = c.controllerManagerFlags()
 	case Scheduler:
 		flags = c.schedulerFlags()
+	case Kwok:
+		flags = c.kwokFlags()
 	}
-	if c.gates != "" && of != Etcd {
+	if c.gates != "" && of != Etcd && of != Kwok {
 		flags = append(flags, "--feature-gates="+c.gates)
+	}
+	command, env := []string{c.binary, of.program()}, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "TMPDIR=" + os.TempDir()}
+	if of == Kwok {
+		command = []string{c.kwok}
+	}
+	if c.thin { // a quarter less memory each, for a little more processor time
+		env = append(env, "GOGC=50", "GOMAXPROCS=2")
 	}
 	return launch{
 		record:  c.record(of),
 		log:     c.Log(of),
-		command: slices.Concat([]string{c.binary, of.program()}, flags),
+		command: slices.Concat(command, flags),
 		entry:   c.entry,
 		// Not the caller's: etcd takes settings from variables, and a proxy would be used for webhooks.
-		env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "TMPDIR=" + os.TempDir()},
+		env: env,
 	}
 }
 
@@ -282,7 +312,7 @@ func (c Cluster) etcdFlags() []string {
 }
 
 func (c Cluster) apiserverFlags() []string {
-	return append(c.addressFlags(), []string{
+	return append(append(c.addressFlags(), c.thinFlags()...), []string{
 		"--etcd-servers=https://" + loopback(c.ports.Etcd),
 		"--etcd-cafile=" + c.pki("etcd-ca.crt"),
 		"--etcd-certfile=" + c.pki("etcd-client.crt"),
@@ -303,6 +333,26 @@ func (c Cluster) apiserverFlags() []string {
 		"--audit-log-maxsize=1000000", // MB: never rotate, so that positions stay valid
 	}...)
 }
+
+// thinFlags make the API server of a thin member smaller. Without the groups of flow control it cannot have that.
+func (c Cluster) thinFlags() []string {
+	if !c.thin {
+		return nil
+	}
+	return []string{
+		"--runtime-config=api/all=false," + strings.Join(thinGroups, "=true,") + "=true",
+		"--enable-priority-and-fairness=false",
+		"--disable-admission-plugins=" + thinOff,
+		"--default-watch-cache-size=10",
+	}
+}
+
+// kwokFlags are those of the program that plays nodes and Pods. It is an administrator of the member.
+func (c Cluster) kwokFlags() []string {
+	return []string{"-v", "WARN", "--kubeconfig=" + c.kubeconfig(string(Kwok)), "--config=" + c.kwokConfig()}
+}
+
+func (c Cluster) kwokConfig() string { return filepath.Join(c.dir, "kwok.yaml") }
 
 // addressFlags say where the API server listens, and how it reaches nodes.
 func (c Cluster) addressFlags() []string {

@@ -41,6 +41,7 @@ type Options struct {
 	Dir     string          // default Root()/Name
 	Members int             // number of member clusters; 0 is a hub alone
 	Thin    int             // number of further members that consist of an API server and its etcd only, for tests of scale
+	Fake    int             // number of nodes in each thin member that kwok plays: their Pods seem to run
 	Gates   map[string]bool // feature gates for all Kubernetes programs
 	Binary  string          // path of the Kubernetes binary; default: built from Source and cached
 	Source  string          // folder of the binary's Go module; default: FindSource()
@@ -63,6 +64,8 @@ type manifest struct {
 	Name    string    `json:"name"`
 	Members int       `json:"members"`
 	Thin    int       `json:"thin,omitempty"`
+	Fake    int       `json:"fakeNodes,omitempty"`
+	Kwok    string    `json:"kwok,omitempty"` // path of kwok, if there are fake nodes
 	Binary  string    `json:"binary"`
 	Gates   string    `json:"featureGates,omitempty"`
 	Made    time.Time `json:"made"`
@@ -117,6 +120,9 @@ func New(opts Options) (*Lab, error) {
 	}
 	if opts.Members < 0 || opts.Thin < 0 || opts.Members+opts.Thin > MaxMembers {
 		return nil, fmt.Errorf("%d members and %d thin ones: a lab has 0 to %d together", opts.Members, opts.Thin, MaxMembers)
+	}
+	if opts.Fake < 0 || opts.Fake > 0 && opts.Thin == 0 {
+		return nil, fmt.Errorf("%d fake nodes: thin members have them, and there are %d of those", opts.Fake, opts.Thin)
 	}
 	if opts.Traffic != nil {
 		if err := opts.Traffic.check(opts.Members, opts.Thin); err != nil {
@@ -189,8 +195,12 @@ func (l *Lab) Cluster(name string) (Cluster, error) {
 func (l *Lab) clusters(m manifest) []Cluster {
 	var clusters []Cluster
 	for i, name := range clusterNames(m.Members, m.Thin) {
+		kwok := ""
+		if i > m.Members {
+			kwok = m.Kwok
+		}
 		clusters = append(clusters, Cluster{
-			Name: name, index: i, thin: i > m.Members, dir: filepath.Join(l.dir, "clusters", name), binary: m.Binary, gates: m.Gates, traffic: m.Traffic,
+			Name: name, index: i, thin: i > m.Members, kwok: kwok, fake: m.Fake, dir: filepath.Join(l.dir, "clusters", name), binary: m.Binary, gates: m.Gates, traffic: m.Traffic,
 		})
 	}
 	return clusters

@@ -28,27 +28,27 @@ func TestParseStat(t *testing.T) {
 		"Running": {
 			reason:  "S is a sleeping, that is living, process",
 			content: "17 (etcd) S" + rest,
-			want:    lab.Stat{Activity: lab.Running, Start: 987654},
+			want:    lab.Stat{Activity: lab.Running, Start: 987654, Parent: 1},
 		},
 		"Paused": {
 			reason:  "T is stopped by a signal",
 			content: "17 (etcd) T" + rest,
-			want:    lab.Stat{Activity: lab.Paused, Start: 987654},
+			want:    lab.Stat{Activity: lab.Paused, Start: 987654, Parent: 1},
 		},
 		"Zombie": {
 			reason:  "a zombie has ended; only its parent has not looked yet",
 			content: "17 (etcd) Z" + strings.Replace(rest, " 14 ", " 1 ", 1),
-			want:    lab.Stat{Activity: lab.Gone, Start: 987654},
+			want:    lab.Stat{Activity: lab.Gone, Start: 987654, Parent: 1},
 		},
 		"Ending": {
 			reason:  "while other threads live, so do its files and ports",
 			content: "17 (etcd) Z" + rest,
-			want:    lab.Stat{Activity: lab.Running, Start: 987654},
+			want:    lab.Stat{Activity: lab.Running, Start: 987654, Parent: 1},
 		},
 		"StrangeName": {
 			reason:  "a command's name may look like the fields behind it",
 			content: "17 (a) R 1 (b) S" + rest,
-			want:    lab.Stat{Activity: lab.Running, Start: 987654},
+			want:    lab.Stat{Activity: lab.Running, Start: 987654, Parent: 1},
 		},
 		"NoName":  {reason: "this is not a status", content: "17 etcd S" + rest, fails: true},
 		"Short":   {reason: "fields are missing", content: "17 (etcd) S 1 2", fails: true},

@@ -63,7 +63,7 @@ func (c Cluster) await(ctx context.Context, component Component, children map[Co
 // one, so the controller manager has its credentials and its caches.
 func (c Cluster) awaitReady(ctx context.Context, children map[Component]*child) error {
 	if c.thin {
-		return nil // nobody makes anything there
+		return c.awaitFakeNodes(ctx, children) // nobody else makes anything there
 	}
 	client, err := c.clientset()
 	if err != nil {

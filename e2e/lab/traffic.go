@@ -306,7 +306,16 @@ func (c Cluster) install(ctx context.Context) error {
 		return fmt.Errorf("making a client for cluster %s: %w", c.Name, err)
 	}
 	for _, object := range addons.Objects(c.index) {
-		if err := api.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
+		// The API server makes the namespaces of its own at its leisure.
+		var refusal error
+		err := c.poll(ctx, "it has the namespace "+object.GetNamespace(), nil, func(ctx context.Context) error {
+			refusal = client.IgnoreAlreadyExists(api.Create(ctx, object))
+			if apierrors.IsNotFound(refusal) {
+				return refusal
+			}
+			return nil
+		})
+		if err = errors.Join(err, refusal); err != nil {
 			return fmt.Errorf("installing %s in cluster %s: %w", object.GetName(), c.Name, err)
 		}
 	}

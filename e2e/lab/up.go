@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -60,12 +61,17 @@ func (l *Lab) wanted(ctx context.Context) (manifest, error) {
 		Name: l.opts.Name, Members: l.opts.Members, Thin: l.opts.Thin,
 		Gates: formatGates(l.opts.Gates), Made: time.Now().UTC(), Traffic: l.opts.Traffic,
 	}
+	var err error
+	if l.opts.Fake > 0 {
+		m.Fake = l.opts.Fake
+		if m.Kwok, err = l.beside(ctx, FindKwok); err != nil {
+			return manifest{}, err
+		}
+	}
 	if m.Traffic == nil {
-		var err error
 		m.Binary, err = l.binary(ctx)
 		return m, err
 	}
-	var err error
 	if m.NFT, err = findNFT(); err != nil { // before anything that takes long
 		return manifest{}, err
 	}
@@ -125,7 +131,7 @@ func (l *Lab) beside(ctx context.Context, find func(context.Context, string) (Bi
 
 // revive is Up for a lab that exists.
 func (l *Lab) revive(ctx context.Context, m manifest) error {
-	if m.Members != l.opts.Members || m.Thin != l.opts.Thin {
+	if m.Members != l.opts.Members || m.Thin != l.opts.Thin || m.Fake != l.opts.Fake {
 		return fmt.Errorf("lab %s has %d members and %d thin ones, not %d and %d: %w; take it down first, or choose another name",
 			l.opts.Name, m.Members, m.Thin, l.opts.Members, l.opts.Thin, ErrExists)
 	}
@@ -183,8 +189,15 @@ func (l *Lab) bootAll(ctx context.Context, clusters []Cluster) error {
 	var wg sync.WaitGroup
 	ports := NewPorts(nil)
 	began := time.Now()
+	// Many thin members at once would only wait for each other, and for longer than anybody has patience.
+	places := make(chan struct{}, 1+max(l.opts.Members, 2*runtime.NumCPU()))
 	for _, c := range clusters {
 		wg.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			if ctx.Err() != nil {
+				return
+			}
 			url, err := l.boot(ctx, c, ports)
 			if err != nil {
 				cancel(fmt.Errorf("starting cluster %s: %w", c.Name, err)) // the first one counts

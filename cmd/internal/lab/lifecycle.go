@@ -51,6 +51,7 @@ Pods stay Pending.`,
 	}
 	cmd.Flags().IntVar(&o.lab.Members, "members", lab.DefaultMembers, "number of member clusters")
 	cmd.Flags().IntVar(&o.lab.Thin, "scale", 0, "number of further, thin members s1, s2, …: an API server and its etcd only, for tests of scale")
+	cmd.Flags().IntVar(&o.lab.Fake, "fake-nodes", 0, "with --scale: number of nodes in each thin member that kwok plays; Pods seem to run there")
 	cmd.Flags().BoolVar(&traffic, "traffic", false, "give each cluster a network and nodes that run Pods")
 	cmd.Flags().IntVar(&networks.Nodes, "nodes", 1, "with --traffic: nodes of each cluster, each in a zone of its own")
 	cmd.Flags().BoolVar(&networks.Flat, "flat", false, "with --traffic: let the clusters' pod ranges reach each other; else only nodes do")
