@@ -98,7 +98,7 @@ func (w *world) run(ctx context.Context, args ...string) error {
 // share builds what labs run, and puts it and its sources where a user without rights finds them too.
 func (w *world) share(ctx context.Context, source string) error {
 	w.source = filepath.Join(w.dir, "e2e", filepath.Base(source))
-	for _, find := range []func(context.Context, string) (lab.Binary, error){lab.FindBinary, lab.FindNode, lab.FindDNS} {
+	for _, find := range []func(context.Context, string) (lab.Binary, error){lab.FindBinary, lab.FindNode, lab.FindDNS, lab.FindKwok} {
 		b, err := find(ctx, source)
 		if err != nil {
 			return err

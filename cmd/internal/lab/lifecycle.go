@@ -139,7 +139,7 @@ func (o *options) binaryCommand() *cobra.Command {
 func (o *options) buildCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "build",
-		Short:             "Build what labs run, ahead of time: Kubernetes, nodes, CoreDNS",
+		Short:             "Build what labs run, ahead of time: Kubernetes, nodes, CoreDNS, kwok",
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -147,7 +147,7 @@ func (o *options) buildCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, find := range []func(context.Context, string) (lab.Binary, error){lab.FindBinary, lab.FindNode, lab.FindDNS} {
+			for _, find := range []func(context.Context, string) (lab.Binary, error){lab.FindBinary, lab.FindNode, lab.FindDNS, lab.FindKwok} {
 				b, err := find(cmd.Context(), source)
 				if err != nil {
 					return err
