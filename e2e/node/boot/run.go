@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	vklog "github.com/virtual-kubelet/virtual-kubelet/log"
+	"github.com/virtual-kubelet/virtual-kubelet/log/klogv2"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -28,6 +30,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err := settle(c); err != nil {
 		return err
 	}
+	vklog.L = klogv2.New(nil)
 	table := process.NewTable()
 	bridge, err := sandbox.SetUpBridge(c.PodCIDR)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 )
 
 // file is a complete configuration with changes; a nil value removes the field.
-func file(t testing.TB, changes map[string]any) []byte {
-	t.Helper()
+func file(tb testing.TB, changes map[string]any) []byte {
+	tb.Helper()
 	fields := map[string]any{
 		"cluster": "m1", "name": "m1-n1", "kubeconfig": "/k", "address": "172.20.1.11", "podCIDR": "10.1.1.0/24",
 		"clusterDNS": "10.97.0.10", "clusterDomain": "cluster.local", "leaseSeconds": 8,
@@ -24,7 +24,7 @@ func file(t testing.TB, changes map[string]any) []byte {
 	maps.DeleteFunc(fields, func(_ string, v any) bool { return v == nil })
 	data, err := json.Marshal(fields)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }

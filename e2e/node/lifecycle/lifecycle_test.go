@@ -315,7 +315,7 @@ func TestStatus(t *testing.T) {
 		},
 		{
 			reason: "a pod that was told to end and has ended is finished, even if it is always to be restarted",
-			pod: pod(always, []string{"a"}, runs("a", 0), func(p *lifecycle.Pod) { p.Terminating = true }, ends("a", 143, 1)), now: 1,
+			pod:    pod(always, []string{"a"}, runs("a", 0), func(p *lifecycle.Pod) { p.Terminating = true }, ends("a", 143, 1)), now: 1,
 			want: "Failed a=Error Initialized",
 		},
 		{

@@ -45,7 +45,8 @@ func TestRead(t *testing.T) {
 		{"one stream", podlog.Options{Stream: "stderr"}, "two\n"},
 		{"a number of bytes", podlog.Options{Limit: new(int64(6))}, "one\ntw"},
 		{
-			"with times, once for each line", podlog.Options{Timestamps: true, Since: second(3)},
+			"with times, once for each line",
+			podlog.Options{Timestamps: true, Since: second(3)},
 			"2026-01-01T00:00:03.5Z three\n2026-01-01T00:00:04Z \n2026-01-01T00:00:05Z five  words\n",
 		},
 	} {

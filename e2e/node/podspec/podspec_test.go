@@ -126,8 +126,10 @@ func TestEnvironment(t *testing.T) {
 		{
 			reason: "fields of the pod, the addresses included",
 			env: []corev1.EnvVar{
-				{Name: "IP", ValueFrom: fieldRef("status.podIP")}, {Name: "HOST", ValueFrom: fieldRef("status.hostIP")},
-				{Name: "NAME", ValueFrom: fieldRef("metadata.name")}, {Name: "LABEL", ValueFrom: fieldRef("metadata.labels['a']")},
+				{Name: "IP", ValueFrom: fieldRef("status.podIP")},
+				{Name: "HOST", ValueFrom: fieldRef("status.hostIP")},
+				{Name: "NAME", ValueFrom: fieldRef("metadata.name")},
+				{Name: "LABEL", ValueFrom: fieldRef("metadata.labels['a']")},
 				{Name: "URL", Value: "http://$(IP):80"},
 			},
 			want: []string{"IP=10.0.1.5", "HOST=172.20.0.11", "NAME=web-0", "LABEL=1", "URL=http://10.0.1.5:80"},

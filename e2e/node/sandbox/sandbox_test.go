@@ -3,77 +3,26 @@ package sandbox_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/hansa-dev/hansa/e2e/node/nstest"
 	"github.com/hansa-dev/hansa/e2e/node/process"
 	"github.com/hansa-dev/hansa/e2e/node/sandbox"
 	"github.com/hansa-dev/hansa/e2e/node/sandbox/inside"
 )
 
-// within tells the test program that it is in namespaces of its own.
-const within = "HANSA_SANDBOX_TEST"
+func TestMain(m *testing.M) { nstest.Main(m) }
 
-// self is the test program, also for users who may not see the directory that it lies in.
-const self = "/proc/self/exe"
-
-// TestMain lets the test program be the shim as well.
-func TestMain(m *testing.M) {
-	if os.Args[0] == "shim" {
-		if inside.Run() != nil {
-			os.Exit(128)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// nobody is a user without any rights.
-const nobody = 65534
-
-// TestSandbox runs all other tests of this file in namespaces of their own, once as root, if it is, and once as a user
-// who is root of a user namespace only.
-func TestSandbox(t *testing.T) {
-	flags := uintptr(syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC)
-	user := os.Getuid()
-	modes := map[string]*syscall.SysProcAttr{}
-	if user == 0 {
-		modes["root"] = &syscall.SysProcAttr{Cloneflags: flags}
-		user = nobody
-	}
-	mapping := []syscall.SysProcIDMap{{HostID: user, Size: 1}}
-	modes["rootless"] = &syscall.SysProcAttr{Cloneflags: flags | syscall.CLONE_NEWUSER, UidMappings: mapping, GidMappings: mapping}
-	if user == nobody {
-		modes["rootless"].Credential = &syscall.Credential{NoSetGroups: true} // root of the namespace, which is nobody outside
-	} else {
-		modes["rootless"].GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
-	}
-	for name, attr := range modes {
-		t.Run(name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestWithin$", "-test.v="+fmt.Sprint(testing.Verbose()))
-			cmd.Env = append(os.Environ(), within+"=1", "TMPDIR=/tmp")
-			cmd.Dir = "/"
-			cmd.SysProcAttr = attr
-			attr.Pdeathsig = syscall.SIGKILL
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("tests in namespaces: %v\n%s", err, out)
-			}
-			t.Logf("%s", out)
-		})
-	}
-}
+// TestSandbox runs all other tests of this file in namespaces of their own.
+func TestSandbox(t *testing.T) { nstest.Rerun(t, "TestWithin") }
 
 // world is what the tests within the namespaces share.
 type world struct {
@@ -85,20 +34,10 @@ type world struct {
 
 // TestWithin is run by TestSandbox; by itself it has nothing to show.
 func TestWithin(t *testing.T) {
-	if os.Getenv(within) == "" {
+	if !nstest.Within() {
 		return
 	}
-	for _, mount := range []struct{ source, target, kind, options string }{
-		{"proc", "/proc", "proc", ""},
-		{"tmpfs", "/tmp", "tmpfs", "mode=1777"}, // the user may not see the test's own directories
-	} {
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Mount(mount.source, mount.target, mount.kind, 0, mount.options); err != nil {
-			t.Fatalf("mounting %s: %v", mount.target, err)
-		}
-	}
+	nstest.Settle(t)
 	bridge, err := sandbox.SetUpBridge(netip.MustParsePrefix("10.9.1.0/24"))
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +47,7 @@ func TestWithin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := world{sandbox: &sandbox.Sandbox{Shim: self, Table: process.NewTable()}, bridge: bridge, ns: ns, addr: addr}
+	w := world{sandbox: &sandbox.Sandbox{Shim: nstest.Program, Table: process.NewTable()}, bridge: bridge, ns: ns, addr: addr}
 	t.Run("isolation", w.isolation)
 	t.Run("errors", w.errors)
 	t.Run("volumes", w.volumes)
