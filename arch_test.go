@@ -37,6 +37,7 @@ var rooms = []room{
 	{path: "federation/cluster", floor: 3},
 	{path: "e2e/lab", floor: 3}, // a library: it knows clusters, and nothing of the hub
 	{path: "federation/sync", floor: 4},
+	{path: "eastwest/xds", floor: 4},
 	{path: "federation/typeconfig", floor: 5},
 	{path: "federation/join", floor: 6}, // grants what the default types of typeconfig need
 
