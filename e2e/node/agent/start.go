@@ -71,6 +71,9 @@ func (w *worker) startFailed(c *lifecycle.Container, err error) {
 
 // launch starts the processes and the log of a container.
 func (w *worker) launch(c *corev1.Container, restarts int, spec inside.Spec) (*instance, error) {
+	for _, suffix := range []string{".log", ".message"} { // the last two are kept, as by a kubelet
+		_ = os.Remove(w.file(c.Name, restarts-2, suffix))
+	}
 	message := w.file(c.Name, restarts, ".message")
 	log, err := podlog.Create(w.file(c.Name, restarts, ".log"), time.Now)
 	if err != nil {

@@ -304,8 +304,12 @@ func (w *worker) podGrace() time.Duration {
 	return usual
 }
 
+// event makes an event of the pod; any goroutine may call it.
 func (w *worker) event(kind, reason, format string, args ...any) {
-	w.agent.events.Eventf(w.pod.Object, kind, reason, format, args...)
+	w.mu.Lock()
+	pod := w.object
+	w.mu.Unlock()
+	w.agent.events.Eventf(pod, kind, reason, format, args...)
 }
 
 // adopt takes over a changed Pod object. Containers whose image has changed are started anew.

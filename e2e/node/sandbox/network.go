@@ -30,18 +30,7 @@ type Bridge struct {
 // SetUpBridge makes the bridge in the network namespace of the calling process, or takes over the one that is there.
 // Its address is the first one of the range.
 func SetUpBridge(pods netip.Prefix) (*Bridge, error) {
-	for name, value := range map[string]string{
-		"ipv4/ip_forward": "1",
-		// The way back of a packet may be another than its way, where rules change its addresses.
-		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",
-		// Pods are not to learn a shorter way to each other.
-		"ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0",
-	} {
-		if err := setNet(name, value); err != nil {
-			return nil, err
-		}
-	}
-	if err := noIPv6(); err != nil {
+	if err := beRouter(); err != nil {
 		return nil, err
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -67,6 +56,28 @@ func SetUpBridge(pods netip.Prefix) (*Bridge, error) {
 		return nil, fmt.Errorf("starting the bridge %s: %w", BridgeName, err)
 	}
 	return b, nil
+}
+
+// beRouter has the network of the calling process forward packets.
+func beRouter() error {
+	devices, err := os.ReadDir("/proc/sys/net/ipv4/conf") // all, default, and those that are there already
+	if err != nil {
+		return fmt.Errorf("listing network devices: %w", err)
+	}
+	for _, device := range devices {
+		for _, setting := range []string{
+			"rp_filter",      // the way back of a packet may be another than its way, where rules change its addresses
+			"send_redirects", // pods are not to learn a shorter way to each other
+		} {
+			if err := setNet("ipv4/conf/"+device.Name()+"/"+setting, "0"); err != nil {
+				return err
+			}
+		}
+	}
+	if err := setNet("ipv4/ip_forward", "1"); err != nil {
+		return err
+	}
+	return noIPv6()
 }
 
 // Connect makes a network namespace for a pod and connects it. The device on the node's side gets that name. The
