@@ -1,0 +1,127 @@
+package clusterset
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Cluster is what is known of a member as a place where services run. What a field does not say is unknown, and what is
+// unknown is never a reason to leave endpoints out.
+type Cluster struct {
+	// ID names the cluster in the clusterset: a DNS label.
+	ID string
+	// Network names the network of its pods. Pods of two clusters reach each other when both name the same one. Empty means
+	// that the cluster has a network of its own: to assume a common one could send traffic to the wrong pod, where ranges overlap.
+	Network string
+	// Region and Zone are those of topology.kubernetes.io; Zone is empty when the nodes are in several.
+	Region, Zone string
+	// Gateways are where its services are reached from other networks.
+	Gateways []Gateway
+	// State is what its operators want of it.
+	State State
+	// ControlPlane tells whether the API server answers. It decides how old the knowledge is, never where traffic goes.
+	ControlPlane Health
+	// DataPlane tells whether traffic arrives. It decides where traffic goes, and nothing else.
+	DataPlane Health
+	// LastKnown is when the hub was last in step with the cluster; zero while it is.
+	LastKnown time.Time
+}
+
+// Gateway is one address at which a cluster takes traffic from other networks. The service is named by the TLS server name.
+type Gateway struct {
+	Addr netip.Addr
+	// Port is where it takes TLS by server name. A gateway with port 0 or without an address is not used.
+	Port uint16
+	// Health is that of this address. Down takes it out; with all gateways down, nothing of the cluster is reached from
+	// other networks.
+	Health Health
+}
+
+// Health is one signal about a cluster. There are two, and they are never mixed.
+type Health string
+
+const (
+	// Unknown is treated as before the knowledge was lost: nothing is added and nothing is taken out.
+	Unknown Health = ""
+	// Up means that it was seen to work.
+	Up Health = "Up"
+	// Down means that it was seen not to work.
+	Down Health = "Down"
+)
+
+// State is what operators want of a cluster.
+type State string
+
+const (
+	// Active clusters serve everybody.
+	Active State = ""
+	// Cordoned clusters serve their own consumers; others come only while no active cluster serves.
+	Cordoned State = "Cordoned"
+	// Draining clusters serve only while no other cluster does, not even their own consumers: a drain empties a cluster, it
+	// does not take a service down.
+	Draining State = "Draining"
+)
+
+// Age returns how old what is known of the cluster is: zero while the hub is in step with it.
+func (c *Cluster) Age(now time.Time) time.Duration {
+	if c.LastKnown.IsZero() || now.Before(c.LastKnown) {
+		return 0
+	}
+	return now.Sub(c.LastKnown)
+}
+
+// reaches tells whether pods of c reach pods of the other cluster at their own addresses.
+func (c *Cluster) reaches(other *Cluster) bool {
+	return c.ID == other.ID || c.Network != "" && c.Network == other.Network
+}
+
+// usable returns the gateways that take traffic, and whether there are any that would if they were not down.
+func (c *Cluster) usable() (gateways []Gateway, down bool) {
+	for _, gateway := range c.Gateways {
+		if gateway.Health == Down {
+			down = true
+		} else {
+			gateways = append(gateways, gateway)
+		}
+	}
+	return gateways, down
+}
+
+func (c *Cluster) equal(other *Cluster) bool {
+	return c.ID == other.ID && c.Network == other.Network && c.Region == other.Region && c.Zone == other.Zone &&
+		slices.Equal(c.Gateways, other.Gateways) && c.State == other.State && c.ControlPlane == other.ControlPlane &&
+		c.DataPlane == other.DataPlane && c.LastKnown.Equal(other.LastKnown)
+}
+
+// normal returns a copy with the gateways sorted, each address once. Of two that say the same address, the one that is up
+// stays.
+func (c *Cluster) normal() *Cluster {
+	normal := *c
+	normal.LastKnown = instant(c.LastKnown)
+	var gateways []Gateway
+	for _, gateway := range c.Gateways {
+		gateway.Addr = gateway.Addr.Unmap()
+		if gateway.Addr.IsValid() && gateway.Port != 0 {
+			gateways = append(gateways, gateway)
+		}
+	}
+	slices.SortFunc(gateways, func(a, b Gateway) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(b.Health.rank(), a.Health.rank()))
+	})
+	normal.Gateways = slices.CompactFunc(gateways, func(a, b Gateway) bool { return a.Addr == b.Addr && a.Port == b.Port })
+	return &normal
+}
+
+// rank orders the values of health from bad to good.
+func (h Health) rank() int {
+	switch h {
+	case Up:
+		return 2
+	case Down:
+		return 0
+	default:
+		return 1
+	}
+}

@@ -1,0 +1,130 @@
+package clusterset
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+)
+
+// Policy says how a service is to be used. The zero value is what holds without one.
+type Policy struct {
+	// Failover is the order in which endpoints are used. Empty means: the consumer's zone, its region, the rest. An endpoint
+	// that no tier covers is not used.
+	Failover []Tier
+	// Weights divide the traffic of one priority between clusters, however many endpoints each has; a cluster that is not
+	// listed has weight 1, and one with weight 0 is not used. Without any, every ready endpoint counts the same.
+	Weights []ClusterWeight
+	// MinHealthyPercent is the share of a tier's endpoints that must be ready for the tier to carry the traffic alone. Below
+	// it the next tier shares its priority. 0 means that a tier is left only when nothing in it is ready; more than 100
+	// counts as 100.
+	MinHealthyPercent uint32
+	// Consumers are the clusters that may use the service; nil means all.
+	Consumers *Consumers
+	// L7 is what only clients that understand requests act on. It is carried and compared, never read, and must not be
+	// modified once given.
+	L7 any
+}
+
+// Tier is one step of a failover order.
+type Tier struct {
+	By Scope
+	// Names are the zones, regions or clusters meant, depending on By. Empty means the consumer's own.
+	Names []string
+}
+
+// Scope is what a tier selects endpoints by.
+type Scope string
+
+const (
+	// ByCluster selects by the source cluster.
+	ByCluster Scope = "Cluster"
+	// ByZone selects by the endpoint's zone; one's own zone is that of one's own region.
+	ByZone Scope = "Zone"
+	// ByRegion selects by the source cluster's region.
+	ByRegion Scope = "Region"
+	// Any selects everything that is left.
+	Any Scope = "Any"
+)
+
+// ClusterWeight is the weight of one cluster.
+type ClusterWeight struct {
+	Cluster string
+	// Weight above MaxWeight counts as MaxWeight.
+	Weight uint32
+}
+
+// MaxWeight is the greatest weight of a cluster.
+const MaxWeight = 10000
+
+// Consumers lists clusters that may use a service. An empty list lets nobody.
+type Consumers struct{ Clusters []string }
+
+// defaultOrder is the failover order without a policy.
+var defaultOrder = []Tier{{By: ByZone}, {By: ByRegion}, {By: Any}}
+
+// order returns the failover order.
+func (p *Policy) order() []Tier {
+	if p == nil || len(p.Failover) == 0 {
+		return defaultOrder
+	}
+	return p.Failover
+}
+
+// weighted tells whether clusters have weights of their own.
+func (p *Policy) weighted() bool { return p != nil && len(p.Weights) > 0 }
+
+// weight returns the weight of a cluster; the weights are sorted.
+func (p *Policy) weight(cluster string) uint32 {
+	if p == nil {
+		return 1
+	}
+	at, found := slices.BinarySearchFunc(p.Weights, cluster, func(w ClusterWeight, id string) int { return cmp.Compare(w.Cluster, id) })
+	if !found {
+		return 1
+	}
+	return p.Weights[at].Weight
+}
+
+// threshold returns the minimum healthy share in percent.
+func (p *Policy) threshold() uint64 {
+	if p == nil {
+		return 0
+	}
+	return uint64(p.MinHealthyPercent)
+}
+
+// admits tells whether consumers in a cluster may use the service.
+func (p *Policy) admits(cluster string) bool {
+	return p == nil || p.Consumers == nil || slices.Contains(p.Consumers.Clusters, cluster)
+}
+
+// normal returns a copy that is sorted where the order says nothing, with values in their bounds.
+func (p *Policy) normal() *Policy {
+	normal := *p
+	normal.Failover = clone(p.Failover)
+	for i := range normal.Failover {
+		normal.Failover[i].Names = sorted(normal.Failover[i].Names)
+	}
+	normal.Weights = clone(p.Weights)
+	for i := range normal.Weights {
+		normal.Weights[i].Weight = min(normal.Weights[i].Weight, MaxWeight)
+	}
+	slices.SortFunc(normal.Weights, func(a, b ClusterWeight) int {
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Weight, b.Weight))
+	})
+	normal.Weights = slices.CompactFunc(normal.Weights, func(a, b ClusterWeight) bool { return a.Cluster == b.Cluster })
+	normal.MinHealthyPercent = min(p.MinHealthyPercent, 100)
+	if p.Consumers != nil {
+		normal.Consumers = &Consumers{Clusters: sorted(p.Consumers.Clusters)}
+	}
+	return &normal
+}
+
+func sorted(names []string) []string {
+	names = clone(names)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// equal compares all fields. Policies are few and change rarely.
+func (p *Policy) equal(other *Policy) bool { return reflect.DeepEqual(p, other) }

@@ -1,0 +1,108 @@
+package clusterset
+
+import (
+	corev1 "k8s.io/api/core/v1"
+)
+
+// hosts stands for all ports of a service at once.
+const hosts = -1
+
+// class orders source clusters by what their operators want: while one of a class serves, those after it do not.
+type class int
+
+const (
+	active class = iota
+	cordoned
+	draining
+	classes
+)
+
+// standing is what holds for all endpoints of one source cluster, seen from one consumer.
+type standing struct {
+	facts *Cluster
+	// barred is why none of the endpoints is for this consumer, now or later.
+	barred Reason
+	// broken is why none of them takes traffic at the moment. They count as unhealthy.
+	broken Reason
+	class  class
+	// direct means at the pods' own addresses, otherwise through the gateways.
+	direct   bool
+	gateways []Gateway
+	// port and name are the cluster's own port and its interned name.
+	port Port
+	name Name
+	// ipv6 is the family that is used; it does not count for hosts.
+	ipv6 bool
+}
+
+// standing returns how source i stands for the consumer.
+func (r *ranking) standing(i int) standing {
+	source := &r.service.Sources[i]
+	st := standing{facts: r.snapshot.facts(source.Cluster)}
+	own := st.facts.ID == r.own.ID
+	st.direct = r.own.reaches(st.facts)
+	st.class = classOf(st.facts.State, own)
+	if st.barred = r.bar(i, &st); st.barred != Used {
+		return st
+	}
+	st.name = Intern(st.port.Name)
+	st.ipv6 = r.family(source.Endpoints)
+	switch {
+	case own: // whether traffic arrives from outside says nothing about traffic inside
+	case st.facts.DataPlane == Down:
+		st.broken = DataPlaneDown
+	case !st.direct && len(st.gateways) == 0:
+		st.broken = GatewaysDown
+	}
+	return st
+}
+
+// bar finds the reason, if any, for which nothing of source i is used, and fills in port and gateways.
+func (r *ranking) bar(i int, st *standing) Reason {
+	source := &r.service.Sources[i]
+	switch {
+	case !source.Properties.valid():
+		return NotExported
+	case r.service.Policy.weight(source.Cluster) == 0:
+		return ZeroWeight
+	}
+	if r.port != hosts {
+		port, exposed := r.service.exposed(i, r.port)
+		if !exposed {
+			return PortNotExposed
+		}
+		st.port = port
+	}
+	if !st.direct {
+		gateways, down := st.facts.usable()
+		if len(gateways) == 0 && !down {
+			return NoGateway
+		}
+		st.gateways = gateways
+	}
+	return Used
+}
+
+func classOf(state State, own bool) class {
+	switch {
+	case state == Draining:
+		return draining
+	case state == Cordoned && !own:
+		return cordoned
+	}
+	return active
+}
+
+// family returns whether IPv6 is the family to use: the first of the service's in which the cluster has endpoints, else the
+// one in which it has any. A pod with addresses of both counts once.
+func (r *ranking) family(endpoints *Endpoints) bool {
+	if endpoints == nil {
+		return false
+	}
+	for _, family := range r.service.Properties.IPFamilies {
+		if ipv6 := family == corev1.IPv6Protocol; endpoints.has(ipv6) {
+			return ipv6
+		}
+	}
+	return !endpoints.has(false)
+}
