@@ -1,0 +1,312 @@
+package ads
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const wildcardName = "*"
+
+// request is what a client says, whichever way it speaks.
+type request struct {
+	kind    int
+	nonce   string
+	refusal string // why the client refused the response called nonce; empty if it did not
+
+	// State of the World: all names, and the version that the client has.
+	names   []string
+	version string
+
+	// Delta: what changed about the names, and the versions that the client has when the stream begins.
+	subscribe   []string
+	unsubscribe []string
+	initial     map[string]string
+}
+
+// interest is what a request changed about what a session asks for.
+type interest struct {
+	added    []string
+	dropped  []string
+	wildcard int // +1 began, -1 ended
+}
+
+// request notes what the client says. It returns how the index has to change, and the responses that the request
+// answers, of which the last one may be refused. An error ends the stream.
+func (s *session) request(v *View, r request, now time.Time) (interest, []response, error) {
+	sub := s.subs[r.kind]
+	first := sub == nil
+	if first {
+		sub = &subscription{records: map[string]record{}, dirty: map[string]struct{}{}, gone: map[string]uint64{}}
+		s.subs[r.kind] = sub
+	}
+	answered := sub.answer(r, now)
+	var change interest
+	if s.delta {
+		change = s.deltaInterest(sub, r, first)
+	} else {
+		change = s.wholeInterest(sub, r, first)
+	}
+	if err := s.within(change); err != nil {
+		return interest{}, answered, err
+	}
+	s.pursue(v, r.kind, sub, change)
+	if first && !s.delta {
+		sub.resume = r.version
+	}
+	if first && s.delta && len(r.initial) > 0 {
+		sub.initial = r.initial
+	}
+	return change, answered, nil
+}
+
+// answer finds the response that r answers. Clients answer in order, so earlier ones count as answered too.
+func (sub *subscription) answer(r request, now time.Time) []response {
+	at := slices.IndexFunc(sub.unanswered, func(out response) bool { return out.nonce == r.nonce })
+	if r.nonce == "" || at < 0 {
+		return nil
+	}
+	answered := slices.Clone(sub.unanswered[:at+1])
+	sub.unanswered = slices.Delete(sub.unanswered, 0, at+1)
+	last := answered[at]
+	if r.refusal == "" {
+		sub.acked = last.version
+	}
+	for i, out := range answered {
+		if refused := i == at && r.refusal != ""; refused {
+			sub.refuse(out, r.refusal, now)
+			continue
+		}
+		for _, c := range out.content {
+			sub.took(c.name, c.body)
+		}
+	}
+	return answered
+}
+
+// refuse notes a NACK. It concerns the resources that the message names, or all of the response if it names none.
+func (sub *subscription) refuse(out response, message string, now time.Time) {
+	var blamed []item
+	for _, c := range out.content {
+		if strings.Contains(message, c.name) {
+			blamed = append(blamed, c)
+		}
+	}
+	if len(blamed) == 0 {
+		blamed = out.content
+	}
+	n := &NACK{At: now, Version: out.version, Message: shorten(message, maxMessage)}
+	for _, c := range blamed {
+		n.Resources = append(n.Resources, c.name)
+		if r, ok := sub.records[c.name]; ok && same(r.body, c.body) {
+			r.acked, r.rejected = false, true
+			sub.records[c.name] = r
+		}
+	}
+	sub.lastNACK = n
+}
+
+// wholeInterest compares a complete list of names with what was asked for before.
+func (s *session) wholeInterest(sub *subscription, r request, first bool) interest {
+	if sub.unchanged(r.names) && !first {
+		return interest{}
+	}
+	asked := make(map[string]struct{}, len(r.names))
+	for _, name := range r.names {
+		asked[name] = struct{}{}
+	}
+	_, wildcard := asked[wildcardName]
+	delete(asked, wildcardName)
+	switch {
+	case len(r.names) > 0:
+		sub.legacy = false
+	case first && s.kinds[r.kind].Full:
+		sub.legacy = true
+	}
+	change := interest{wildcard: sub.turn(wildcard || sub.legacy)}
+	for name := range asked {
+		if !sub.records[name].named {
+			change.added = append(change.added, name)
+		}
+	}
+	for name, rec := range sub.records {
+		if _, ok := asked[name]; rec.named && !ok {
+			change.dropped = append(change.dropped, name)
+		}
+	}
+	return change
+}
+
+// unchanged tells, without making anything, that names is what was asked for before.
+func (sub *subscription) unchanged(names []string) bool {
+	if sub.legacy && len(names) == 0 {
+		return true
+	}
+	want := sub.named
+	if sub.wildcard {
+		want++
+	}
+	if sub.legacy || len(names) != want {
+		return false
+	}
+	for _, name := range names {
+		if name == wildcardName && sub.wildcard {
+			continue
+		}
+		if !sub.records[name].named {
+			return false
+		}
+	}
+	return len(names) < 2 || !repeats(names)
+}
+
+func repeats(names []string) bool {
+	seen := make(map[string]struct{}, len(names))
+	for _, name := range names {
+		seen[name] = struct{}{}
+	}
+	return len(seen) < len(names)
+}
+
+// deltaInterest applies what a delta request adds and drops. Asking again for a name has it sent again.
+func (s *session) deltaInterest(sub *subscription, r request, first bool) interest {
+	added, dropped := map[string]struct{}{}, map[string]struct{}{}
+	for _, name := range r.subscribe {
+		added[name] = struct{}{}
+	}
+	for _, name := range r.unsubscribe {
+		if _, both := added[name]; !both {
+			dropped[name] = struct{}{}
+		}
+	}
+	wildcard := sub.wildcard
+	if first && len(r.subscribe) == 0 && s.kinds[r.kind].Full {
+		wildcard = true
+	}
+	if _, on := added[wildcardName]; on {
+		wildcard = true
+	}
+	if _, off := dropped[wildcardName]; off {
+		wildcard = false
+	}
+	delete(added, wildcardName)
+	delete(dropped, wildcardName)
+	change := interest{wildcard: sub.turn(wildcard)}
+	for name := range added {
+		if rec := sub.records[name]; rec.named {
+			rec.force = true
+			sub.records[name] = rec
+			sub.dirty[name] = struct{}{}
+			continue
+		}
+		change.added = append(change.added, name)
+	}
+	for name := range dropped {
+		if sub.records[name].named {
+			change.dropped = append(change.dropped, name)
+		}
+	}
+	return change
+}
+
+func (sub *subscription) turn(wildcard bool) int {
+	switch {
+	case wildcard && !sub.wildcard:
+		return 1
+	case !wildcard && sub.wildcard:
+		return -1
+	}
+	return 0
+}
+
+// within refuses names beyond the limits.
+func (s *session) within(change interest) error {
+	if total := s.names + len(change.added) - len(change.dropped); total > s.limits.Names {
+		return status.Errorf(codes.ResourceExhausted, "asks for %d names; a stream may ask for %d: ask for * or use several streams",
+			total, s.limits.Names)
+	}
+	for _, name := range change.added {
+		if len(name) > s.limits.NameBytes {
+			return status.Errorf(codes.InvalidArgument, "a resource name has %d bytes; at most %d are allowed: it begins with %q",
+				len(name), s.limits.NameBytes, shorten(name, 64))
+		}
+	}
+	return nil
+}
+
+// pursue carries a change of interest into the records.
+func (s *session) pursue(v *View, kind int, sub *subscription, change interest) {
+	sub.wildcard = sub.wildcard && change.wildcard >= 0 || change.wildcard > 0
+	s.names += len(change.added) - len(change.dropped)
+	sub.named += len(change.added) - len(change.dropped)
+	for _, name := range change.added {
+		rec := sub.records[name]
+		rec.named, rec.force = true, true
+		sub.records[name] = rec
+		sub.dirty[name] = struct{}{}
+	}
+	for _, name := range change.dropped {
+		sub.dropName(name, s.delta)
+	}
+	if change.wildcard < 0 {
+		sub.dropRest()
+	}
+	if change.wildcard > 0 {
+		for _, name := range v.sets[kind].names {
+			sub.dirty[name] = struct{}{}
+		}
+	}
+	if change.wildcard > 0 || len(change.added) > 0 && s.full(kind) {
+		sub.due = true
+	}
+}
+
+// dropName ends the interest in one name. Under a wildcard a delta client is told what the wildcard says of it.
+func (sub *subscription) dropName(name string, delta bool) {
+	rec := sub.records[name]
+	rec.named = false
+	sub.records[name] = rec
+	if sub.wildcard && rec.body != nil {
+		rec.force = delta
+		sub.records[name] = rec
+		sub.dirty[name] = struct{}{}
+		return
+	}
+	sub.letGo(name)
+	delete(sub.dirty, name)
+	delete(sub.gone, name)
+}
+
+// dropRest ends the interest in everything that was not asked for by name.
+func (sub *subscription) dropRest() {
+	for _, name := range slices.Collect(maps.Keys(sub.records)) {
+		if !sub.records[name].named {
+			sub.letGo(name)
+		}
+	}
+	for _, waiting := range slices.Collect(maps.Keys(sub.dirty)) {
+		if !sub.records[waiting].named {
+			delete(sub.dirty, waiting)
+		}
+	}
+	for name := range sub.gone {
+		if !sub.records[name].named {
+			delete(sub.gone, name)
+		}
+	}
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}
+
+func shorten(text string, bytes int) string {
+	if len(text) <= bytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:bytes], "") + "…"
+}
