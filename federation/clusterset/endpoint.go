@@ -91,9 +91,12 @@ func (e *Endpoints) normal() *Endpoints {
 	return normal
 }
 
-// exact returns s without spare capacity, since it is going to be kept.
+// exact returns s without spare capacity, since it is going to be kept; an empty slice becomes nil.
 func exact[T any](s []T) []T {
-	if len(s) == cap(s) {
+	switch len(s) {
+	case 0:
+		return nil
+	case cap(s):
 		return s
 	}
 	return append(make([]T, 0, len(s)), s...)
