@@ -259,9 +259,27 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 		for _, name := range v.sets[kind].names {
 			sub.dirty[name] = struct{}{}
 		}
+		if s.delta {
+			sub.expectUnanswered()
+		}
 	}
 	if change.wildcard > 0 || len(change.added) > 0 && s.full(kind) {
 		sub.due = true
+	}
+	sub.settle()
+}
+
+// expectUnanswered assumes that what is on its way will be held: a client that ends a wildcard and begins it again takes
+// in what was sent for the first one.
+func (sub *subscription) expectUnanswered() {
+	for _, out := range sub.unanswered {
+		for _, c := range out.content {
+			if rec := sub.records[c.name]; rec.body == nil {
+				rec.body = forgotten
+				sub.records[c.name] = rec
+				sub.dirty[c.name] = struct{}{}
+			}
+		}
 	}
 }
 
@@ -269,10 +287,12 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 func (sub *subscription) dropName(name string, delta bool) {
 	rec := sub.records[name]
 	rec.named = false
+	rec.force = delta
 	sub.records[name] = rec
-	if sub.wildcard && rec.body != nil {
-		rec.force = delta
-		sub.records[name] = rec
+	if sub.wildcard {
+		if rec.body == nil {
+			delete(sub.records, name)
+		}
 		sub.dirty[name] = struct{}{}
 		return
 	}

@@ -1,0 +1,105 @@
+package ads
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Desk is a view with one session and no network, for tests that play both the source and the client.
+type Desk struct {
+	view *View
+	st   *stream
+	now  time.Time
+}
+
+// Letter is a response as a test sees it.
+type Letter struct {
+	URL, Nonce string
+	Versions   map[string]string
+	Removed    []string
+}
+
+// Question is a request as a test makes it.
+type Question struct {
+	URL, Nonce, Refusal           string
+	Names, Subscribe, Unsubscribe []string
+	Initial                       map[string]string
+}
+
+func NewDesk(delta bool, limits Limits) *Desk {
+	d := &Desk{view: newView("v", DefaultKinds()), now: time.Unix(0, 0)}
+	d.st = &stream{view: d.view, session: newSession(d.view.kinds, delta, limits.orDefault()), awake: make(chan struct{}, 1)}
+	d.view.join(d.st)
+	return d
+}
+
+func (d *Desk) Apply(u Update)           { d.view.Apply(u) }
+func (d *Desk) Advance(by time.Duration) { d.now = d.now.Add(by) }
+func (d *Desk) Leave()                   { d.view.leave(d.st) }
+func (d *Desk) State(url string) KindState {
+	return d.st.session.subs[d.view.kinds.find(url)].state(url, d.now)
+}
+
+func (d *Desk) Request(q Question) error {
+	kind := d.view.kinds.find(q.URL)
+	change, _, err := d.st.session.request(d.view, request{
+		kind: kind, nonce: q.Nonce, refusal: q.Refusal, names: q.Names,
+		subscribe: q.Subscribe, unsubscribe: q.Unsubscribe, initial: q.Initial,
+	}, d.now)
+	d.view.index(d.st, kind, change)
+	return err
+}
+
+// Next returns the next response, or nil and when there may be one.
+func (d *Desk) Next() (*Letter, time.Time) {
+	out, retry := d.st.session.next(d.view, d.now)
+	if out == nil {
+		return nil, retry
+	}
+	letter := &Letter{URL: d.view.kinds[out.kind].URL, Nonce: out.nonce, Versions: map[string]string{}, Removed: out.removed}
+	for _, it := range out.items {
+		if it.body.any == nil {
+			panic("a response holds a resource without content")
+		}
+		letter.Versions[it.name] = it.body.version
+	}
+	return letter, retry
+}
+
+// Check compares what is kept in several places.
+func (d *Desk) Check() error {
+	named := 0
+	for kind, sub := range d.st.session.subs {
+		if sub == nil {
+			continue
+		}
+		var told digest
+		count := 0
+		for name, r := range sub.records {
+			if r.body != nil && r.body != forgotten {
+				told = told.plus(name, r.body)
+			}
+			if r.named {
+				count++
+			}
+			if indexed := slices.Contains(d.view.sets[kind].byName[name], d.st); indexed != r.named {
+				return fmt.Errorf("%q: indexed %t, named %t", name, indexed, r.named)
+			}
+		}
+		if told != sub.told {
+			return fmt.Errorf("kind %d: told is %v, its records make %v", kind, sub.told, told)
+		}
+		if count != sub.named {
+			return fmt.Errorf("kind %d: %d names counted, %d in records", kind, sub.named, count)
+		}
+		if all := slices.Contains(d.view.sets[kind].all, d.st); all != sub.wildcard {
+			return fmt.Errorf("kind %d: indexed for all %t, wildcard %t", kind, all, sub.wildcard)
+		}
+		named += count
+	}
+	if named != d.st.session.names {
+		return fmt.Errorf("%d names counted, %d in records", d.st.session.names, named)
+	}
+	return nil
+}
