@@ -74,6 +74,7 @@ func TestWithin(t *testing.T) {
 	t.Run("unknown image", w.unknownImage)
 	t.Run("job", w.job)
 	t.Run("configuration", w.configuration)
+	t.Run("place", w.place)
 	t.Run("volumes", w.volumes)
 	t.Run("probes", w.probes)
 	t.Run("ends", w.ends)
@@ -111,7 +112,7 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.agent, err = agent.New(ctx, agent.Parts{
 		Config: config.Config{
-			Name: "node", Address: netip.MustParseAddr("10.9.1.1"), ClusterDNS: netip.MustParseAddr("10.96.0.10"), ClusterDomain: "cluster.local",
+			Cluster: "m1", Name: "node", Labels: map[string]string{corev1.LabelTopologyZone: "a"}, Address: netip.MustParseAddr("10.9.1.1"), ClusterDNS: netip.MustParseAddr("10.96.0.10"), ClusterDomain: "cluster.local",
 			StateDir: w.state, Shim: nstest.Program, Images: []config.Image{{Name: "shell", Command: []string{"/bin/sh"}}},
 		},
 		Client: w.client, Events: recorder, Table: process.NewTable(), Bridge: bridge, Log: slog.New(slog.DiscardHandler),
@@ -345,6 +346,19 @@ func (w *world) configuration(t *testing.T) {
 	want := "blue " + w.pods["configuration"].Status.PodIP + "\n"
 	w.mu.Unlock()
 	w.waitLog(t, "configuration", want)
+	w.remove(t, pod, 0)
+}
+
+// place shows that a container is told where it runs, and that it may know better.
+func (w *world) place(t *testing.T) {
+	pod := w.create(t, "place", "echo $CLUSTER/$ZONE/$NODE_NAME $POD_NAMESPACE/$POD_NAME at $POD_IP; "+sleep, func(pod *corev1.Pod) {
+		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "ZONE", Value: "its own"}}
+	})
+	w.waitFor(t, "place", "Running running ready")
+	w.mu.Lock()
+	want := "m1/its own/node n/place at " + w.pods["place"].Status.PodIP + "\n"
+	w.mu.Unlock()
+	w.waitLog(t, "place", want)
 	w.remove(t, pod, 0)
 }
 

@@ -119,7 +119,7 @@ func (w *worker) describe(ctx context.Context, c *lifecycle.Container, image con
 	if err != nil {
 		return inside.Spec{}, fmt.Errorf("listing services: %w", err)
 	}
-	variables := &podspec.Variables{}
+	variables := podspec.Place(w.agent.config, pod)
 	hostname := podspec.Hostname(pod)
 	for _, v := range [][2]string{{"PATH", inside.DefaultPath}, {"HOSTNAME", hostname}, {"HOME", "/root"}} {
 		variables.Set(v[0], v[1])

@@ -191,6 +191,19 @@ func TestResource(t *testing.T) {
 	}
 }
 
+func TestPlace(t *testing.T) {
+	node := config.Config{
+		Cluster: "m1", Name: "m1-n1",
+		Labels: map[string]string{"topology.kubernetes.io/region": "north", "topology.kubernetes.io/zone": "north-a"},
+	}
+	want := []string{
+		"CLUSTER=m1", "REGION=north", "ZONE=north-a", "NODE_NAME=m1-n1", "POD_NAME=web-0", "POD_NAMESPACE=shop", "POD_IP=10.0.1.5",
+	}
+	if diff := cmp.Diff(want, podspec.Place(node, thePod()).List()); diff != "" {
+		t.Errorf("where a container runs (-want +got):\n%s", diff)
+	}
+}
+
 func TestServiceVariables(t *testing.T) {
 	service := func(namespace, name, ip string) *corev1.Service {
 		return &corev1.Service{
