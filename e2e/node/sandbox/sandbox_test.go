@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,6 +127,8 @@ func (w world) isolation(t *testing.T) {
 		{"devices work", "head -c 3 /dev/zero | wc -c; echo lost > /dev/null", "3"},
 		{"the kernel's settings cannot be changed", "(echo evil > /proc/sys/kernel/hostname) 2>/dev/null || echo no", "no"},
 		{"the old root is gone", "awk '$2 == \"/\"' /proc/self/mounts | cut -d' ' -f3", "tmpfs"},
+		{"of the machine's TLS there are certificates and no keys", "ls -d /etc/ssl/private /etc/pki/tls/private /etc/pki/nssdb 2>/dev/null | wc -l", "0"},
+		{"all that trust in certificates needs is there", "find -L /etc/ssl/certs -type l 2>/dev/null | wc -l", missingCertificates(t)},
 		{"nothing is inherited but the standard files", "ls /proc/self/fd | wc -l", "4"}, // and the one that ls reads
 	} {
 		text, exit := w.output(t, spec(t, test.script))
@@ -136,6 +139,22 @@ func (w world) isolation(t *testing.T) {
 	if _, err := os.Stat("/etc/new"); err == nil {
 		t.Error("a file of the container has come to the machine")
 	}
+}
+
+// missingCertificates counts, as a container is to, the certificates of the machine that are only a name.
+func missingCertificates(t *testing.T) string {
+	t.Helper()
+	names, err := filepath.Glob("/etc/ssl/certs/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := 0
+	for _, name := range names {
+		if _, err := os.Stat(name); err != nil {
+			missing++
+		}
+	}
+	return strconv.Itoa(missing)
 }
 
 func (w world) errors(t *testing.T) {

@@ -18,9 +18,12 @@ const rootSize = "256m"
 // on most systems, so they are in the container.
 var systemTrees = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
 
-// systemFiles are what programs of the system look for in /etc and what tells nothing about the machine's users.
+// systemFiles are what programs of the system look for in /etc and what tells nothing about the machine's users. Of
+// TLS that is who is trusted: the directories around it hold the machine's private keys.
 var systemFiles = []string{
-	"/etc/alternatives", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies",
+	"/etc/alternatives", "/etc/ca-certificates", "/etc/crypto-policies",
+	"/etc/ssl/certs", "/etc/ssl/openssl.cnf",
+	"/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/openssl.cnf",
 	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime",
 	"/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/terminfo", "/etc/bash.bashrc", "/etc/inputrc",
 }
