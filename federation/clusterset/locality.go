@@ -7,11 +7,11 @@ import (
 
 // localities puts the candidates of one priority, sorted, into localities with weights.
 func (r *ranking) localities(run []candidate) []Locality {
-	var localities []Locality
+	localities := make([]Locality, 0, places(run))
 	for len(run) > 0 {
 		source := run[0].source
 		var own []candidate
-		own, run = cut(run, func(c candidate) bool { return c.source == source })
+		own, run = cut(run, func(c *candidate) bool { return c.source == source })
 		ready := uint64(0)
 		for _, c := range own {
 			ready += uint64(c.count)
@@ -23,11 +23,22 @@ func (r *ranking) localities(run []candidate) []Locality {
 		for len(own) > 0 {
 			zone := own[0].zone
 			var pods []candidate
-			pods, own = cut(own, func(c candidate) bool { return c.zone == zone })
+			pods, own = cut(own, func(c *candidate) bool { return c.zone == zone })
 			localities = append(localities, r.podLocality(pods, r.weigh(source, uint64(len(pods)), ready)))
 		}
 	}
 	return localities
+}
+
+// places counts the pairs of cluster and zone.
+func places(run []candidate) int {
+	n := 0
+	for i := range run {
+		if i == 0 || run[i].source != run[i-1].source || run[i].zone != run[i-1].zone {
+			n++
+		}
+	}
+	return n
 }
 
 // weigh returns the weight of some of a cluster's ready endpoints in a priority: their number, or their part of the weight

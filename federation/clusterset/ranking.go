@@ -37,10 +37,10 @@ type candidate struct {
 	source   int
 	tier     int
 	priority int
-	zone     Name
-	addr     netip.AddrPort
-	hostname Name
 	count    uint32 // ready endpoints: 1, or those behind the gateways
+	zone     Name
+	hostname Name
+	addr     netip.AddrPort
 }
 
 // note is told of every endpoint: its source, its address with the target port, why it is no candidate (or Used), and its
@@ -56,15 +56,14 @@ func newRanking(snapshot *Snapshot, service *Service, from Consumer, port int) *
 	return &ranking{
 		snapshot: snapshot, service: service, port: port, order: order,
 		own: own, zone: Intern(or(from.Zone, own.Zone)),
-		standings: make([]standing, len(service.Sources)),
-		seen:      map[netip.AddrPort]struct{}{},
-		tiers:     make([]tierCount, int(classes)*len(order)),
+		tiers: make([]tierCount, int(classes)*len(order)),
 	}
 }
 
 // collect judges all endpoints. The consumer's own cluster comes first, then the others by name: where addresses are the
 // same, that is who keeps them.
 func (r *ranking) collect(tell note) {
+	r.stand()
 	if own, found := r.service.source(r.own.ID); found {
 		r.collectSource(own, tell)
 		for i := range r.service.Sources {
@@ -79,9 +78,29 @@ func (r *ranking) collect(tell note) {
 	}
 }
 
+// stand finds the standings, and makes room for what they let in.
+func (r *ranking) stand() {
+	r.standings = make([]standing, len(r.service.Sources))
+	size := 0
+	for i := range r.service.Sources {
+		r.standings[i] = r.standing(i)
+		st, endpoints := &r.standings[i], r.service.Sources[i].Endpoints
+		switch {
+		case st.barred != Used || st.broken != Used || endpoints == nil:
+		case st.direct:
+			for g := range endpoints.Groups {
+				size += len(endpoints.Groups[g].Endpoints)
+			}
+		default:
+			size += max(1, len(st.gateways))
+		}
+	}
+	r.candidates = make([]candidate, 0, size)
+	r.seen = make(map[netip.AddrPort]struct{}, size)
+}
+
 func (r *ranking) collectSource(i int, tell note) {
-	st := r.standing(i)
-	r.standings[i] = st
+	st := &r.standings[i]
 	endpoints := r.service.Sources[i].Endpoints
 	if endpoints == nil || st.barred != Used && tell == nil {
 		return
@@ -90,7 +109,7 @@ func (r *ranking) collectSource(i int, tell note) {
 	lastZone, lastStep := behind.zone, r.step(st.facts, behind.zone)
 	for g := range endpoints.Groups {
 		group := &endpoints.Groups[g]
-		port, served := r.target(&st, group)
+		port, served := r.target(st, group)
 		for e := range group.Endpoints {
 			endpoint := &group.Endpoints[e]
 			zone := behind.zone
@@ -101,14 +120,16 @@ func (r *ranking) collectSource(i int, tell note) {
 				lastZone, lastStep = zone, r.step(st.facts, zone)
 			}
 			addr := netip.AddrPortFrom(endpoint.Addr, port)
-			reason, tier := r.judge(&st, endpoint, addr, served, lastStep)
+			reason, tier := r.judge(st, endpoint, addr, served, lastStep)
 			if tell != nil {
 				tell(i, endpoint, addr, reason, tier)
 			}
 			switch {
 			case reason != Used:
 			case st.direct:
-				r.candidates = append(r.candidates, candidate{source: i, tier: tier, zone: zone, addr: addr, hostname: endpoint.Hostname, count: 1})
+				r.candidates = append(r.candidates, candidate{
+					source: i, tier: tier, count: 1, zone: zone, hostname: endpoint.Hostname, addr: addr,
+				})
 			default:
 				behind.tier = tier
 				behind.count++
@@ -199,20 +220,28 @@ func (r *ranking) settle() {
 			used = append(used, c)
 		}
 	}
-	slices.SortFunc(used, func(a, b candidate) int {
-		if order := cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.source, b.source), a.zone.Compare(b.zone)); order != 0 {
-			return order
-		}
-		return a.addr.Compare(b.addr)
-	})
+	slices.SortFunc(used, compareCandidates)
 	for len(used) > 0 {
 		first := used[0]
 		var run []candidate
-		run, used = cut(used, func(c candidate) bool { return c.priority == first.priority })
+		run, used = cut(used, func(c *candidate) bool { return c.priority == first.priority })
 		if localities := r.localities(run); len(localities) > 0 {
 			r.priorities = append(r.priorities, Priority{Localities: localities})
 		}
 	}
+}
+
+// compareCandidates orders by priority, cluster, zone and address. It looks at what costs only when it has to.
+func compareCandidates(a, b candidate) int {
+	switch {
+	case a.priority != b.priority:
+		return cmp.Compare(a.priority, b.priority)
+	case a.source != b.source:
+		return cmp.Compare(a.source, b.source)
+	case a.zone != b.zone:
+		return a.zone.Compare(b.zone)
+	}
+	return a.addr.Compare(b.addr)
 }
 
 // prioritize chooses the class and returns the priority of each tier, -1 for tiers that are not used.
@@ -243,10 +272,10 @@ func (r *ranking) prioritize() []int {
 }
 
 // cut splits s after the leading elements for which in holds.
-func cut(s []candidate, in func(candidate) bool) (leading, rest []candidate) {
-	at := slices.IndexFunc(s, func(c candidate) bool { return !in(c) })
-	if at < 0 {
-		at = len(s)
+func cut(s []candidate, in func(*candidate) bool) (leading, rest []candidate) {
+	at := 0
+	for at < len(s) && in(&s[at]) {
+		at++
 	}
 	return s[:at], s[at:]
 }
