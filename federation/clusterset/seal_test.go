@@ -21,7 +21,7 @@ func TestSeal(t *testing.T) {
 	for name, modify := range modifications {
 		w := newWorld()
 		w.serve("m1", "10.1.0.1")
-		w.SetPolicy(web, clusterset.Policy{MinHealthyPercent: 5})
+		w.SetPolicy(web, clusterset.Policy{MinHealthyPercent: 5, L7: func() {}})
 		snapshot := w.Publish()
 		modify(snapshot)
 		if found := caught(func() { snapshot.Services(); snapshot.Clusters() }); found != clusterset.Checked {
