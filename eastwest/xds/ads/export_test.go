@@ -44,7 +44,7 @@ func (d *Desk) State(url string) KindState {
 func (d *Desk) Request(q Question) error {
 	kind := d.view.kinds.find(q.URL)
 	change, _, err := d.st.session.request(d.view, request{
-		kind: kind, nonce: q.Nonce, refusal: q.Refusal, names: q.Names,
+		kind: kind, nonce: q.Nonce, refusal: q.Refusal, names: q.Names, sum: sumOf(q.Names),
 		subscribe: q.Subscribe, unsubscribe: q.Unsubscribe, initial: q.Initial,
 	}, d.now)
 	d.view.index(d.st, kind, change)

@@ -15,6 +15,8 @@ type Limits struct {
 	ResponseBytes    int           // of resources in one response, where it can be divided
 	Unanswered       int           // responses of one kind that a stream sends without an answer
 	Pace             time.Duration // between those
+	Rest             time.Duration // after a response, until the next change is sent; longer for many names
+	MaxRest          time.Duration // however many names
 	Linger           time.Duration // that a view stays after its last client left
 }
 
@@ -32,6 +34,8 @@ func DefaultLimits() Limits {
 		ResponseBytes:    2 << 20,
 		Unanswered:       4,
 		Pace:             20 * time.Millisecond,
+		Rest:             2 * time.Millisecond,
+		MaxRest:          50 * time.Millisecond,
 		Linger:           time.Minute,
 	}
 }
@@ -50,6 +54,8 @@ func (l Limits) orDefault() Limits {
 	pick(&l.ResponseBytes, d.ResponseBytes)
 	pick(&l.Unanswered, d.Unanswered)
 	pick(&l.Pace, d.Pace)
+	pick(&l.Rest, d.Rest)
+	pick(&l.MaxRest, d.MaxRest)
 	pick(&l.Linger, d.Linger)
 	return l
 }
@@ -62,6 +68,7 @@ func pick[T comparable](field *T, otherwise T) {
 }
 
 const (
+	restNames  = 100  // add one Rest in State of the World
 	maxMessage = 4096 // bytes kept of a NACK's message
 	maxLabel   = 256  // bytes kept of what a client calls itself
 )

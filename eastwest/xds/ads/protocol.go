@@ -39,6 +39,7 @@ func (w whole) receive() (message, error) {
 		nonce:   req.GetResponseNonce(),
 		refusal: refusal(req.GetErrorDetail().GetMessage(), req.GetErrorDetail() != nil),
 		names:   req.GetResourceNames(),
+		sum:     sumOf(req.GetResourceNames()),
 		version: req.GetVersionInfo(),
 	}}, nil
 }

@@ -1,6 +1,7 @@
 package ads
 
 import (
+	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type request struct {
 
 	// State of the World: all names, and the version that the client has.
 	names   []string
+	sum     uint64 // of names, see sumOf
 	version string
 
 	// Delta: what changed about the names, and the versions that the client has when the stream begins.
@@ -112,9 +114,10 @@ func (sub *subscription) refuse(out response, message string, now time.Time) {
 
 // wholeInterest compares a complete list of names with what was asked for before.
 func (s *session) wholeInterest(sub *subscription, r request, first bool) interest {
-	if sub.unchanged(r.names) && !first {
+	if !first && (r.sum == sub.asked || sub.legacy && len(r.names) == 0) {
 		return interest{}
 	}
+	sub.asked = r.sum
 	asked := make(map[string]struct{}, len(r.names))
 	for _, name := range r.names {
 		asked[name] = struct{}{}
@@ -139,37 +142,6 @@ func (s *session) wholeInterest(sub *subscription, r request, first bool) intere
 		}
 	}
 	return change
-}
-
-// unchanged tells, without making anything, that names is what was asked for before.
-func (sub *subscription) unchanged(names []string) bool {
-	if sub.legacy && len(names) == 0 {
-		return true
-	}
-	want := sub.named
-	if sub.wildcard {
-		want++
-	}
-	if sub.legacy || len(names) != want {
-		return false
-	}
-	for _, name := range names {
-		if name == wildcardName && sub.wildcard {
-			continue
-		}
-		if !sub.records[name].named {
-			return false
-		}
-	}
-	return len(names) < 2 || !repeats(names)
-}
-
-func repeats(names []string) bool {
-	seen := make(map[string]struct{}, len(names))
-	for _, name := range names {
-		seen[name] = struct{}{}
-	}
-	return len(seen) < len(names)
 }
 
 // deltaInterest applies what a delta request adds and drops. Asking again for a name has it sent again.
@@ -201,6 +173,7 @@ func (s *session) deltaInterest(sub *subscription, r request, first bool) intere
 			rec.force = true
 			sub.records[name] = rec
 			sub.dirty[name] = struct{}{}
+			sub.asking = true
 			continue
 		}
 		change.added = append(change.added, name)
@@ -248,6 +221,7 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 		rec.named, rec.force = true, true
 		sub.records[name] = rec
 		sub.dirty[name] = struct{}{}
+		sub.asking = true
 	}
 	for _, name := range change.dropped {
 		sub.dropName(name, s.delta)
@@ -264,7 +238,7 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 		}
 	}
 	if change.wildcard > 0 || len(change.added) > 0 && s.full(kind) {
-		sub.due = true
+		sub.due, sub.asking = true, true
 	}
 	sub.settle()
 }
@@ -318,6 +292,18 @@ func (sub *subscription) dropRest() {
 			delete(sub.gone, name)
 		}
 	}
+}
+
+var namesSeed = maphash.MakeSeed()
+
+// sumOf tells lists of names apart without keeping them, whatever their order: clients repeat all their names with every
+// answer.
+func sumOf(names []string) uint64 {
+	sum := uint64(len(names))
+	for _, name := range names {
+		sum += maphash.String(namesSeed, name)
+	}
+	return sum
 }
 
 func sortedNames[V any](m map[string]V) []string {

@@ -29,12 +29,15 @@ type subscription struct {
 	dirty   map[string]struct{}
 	gone    map[string]uint64 // held back removals: the response that must be answered before; 0: not known yet
 	due     bool              // an answer is due even if there is nothing new to say
+	asking  bool              // the client asked for something since the latest response
 	since   time.Time         // when the oldest change in dirty was published; zero: the client asked
 	goneAt  time.Time         // the same for gone
 	resume  string            // the version that a State-of-the-World client began with
 	initial map[string]string // the versions that a delta client began with
 
+	asked      uint64 // the sum of the latest names in State of the World
 	told       digest // of what the client holds
+	sentAt     time.Time
 	version    string // of the latest response
 	acked      string // the latest version that the client took
 	unanswered []response
@@ -105,7 +108,7 @@ func (s *session) next(v *View, now time.Time) (*outgoing, time.Time) {
 		if sub == nil || !sub.waiting() {
 			continue
 		}
-		if open, at := sub.open(now, s.limits); !open {
+		if open, at := sub.open(now, s.limits, s.rest(sub)); !open {
 			blocked = true
 			retry = earlier(retry, at)
 			continue
@@ -139,12 +142,22 @@ func (sub *subscription) waiting() bool {
 	return len(sub.dirty) > 0 || sub.due || sub.resume != "" || sub.initial != nil
 }
 
-// open tells whether another response may go out. A client that answers at once gets one at a time, so that a burst of
-// changes becomes few responses; one that is far away gets some before it answers.
-func (sub *subscription) open(now time.Time, limits Limits) (bool, time.Time) {
+// rest is how long a client is left alone after a response, so that a burst of changes becomes few responses. In State of
+// the World both sides pay for every name each time.
+func (s *session) rest(sub *subscription) time.Duration {
+	if s.delta {
+		return s.limits.Rest
+	}
+	return min(s.limits.Rest*(1+time.Duration(len(sub.records)/restNames)), s.limits.MaxRest)
+}
+
+// open tells whether another response may go out. What the client asked for and the first change go at once. After that
+// a client that answers at once gets one response at a time, and one that is far away gets some before it answers.
+func (sub *subscription) open(now time.Time, limits Limits, rest time.Duration) (bool, time.Time) {
 	pending := len(sub.unanswered)
 	if pending == 0 {
-		return true, time.Time{}
+		at := sub.sentAt.Add(rest)
+		return sub.asking || !now.Before(at), at
 	}
 	if pending >= limits.Unanswered {
 		return false, time.Time{}
@@ -194,7 +207,7 @@ func (s *session) bring(v *View, kind int, now time.Time) *outgoing {
 		sub.settle()
 		return nil
 	}
-	sub.due = false
+	sub.due, sub.asking = false, false
 	out := &outgoing{kind: kind, items: content}
 	out.content, out.removed = content, absent
 	if s.full(kind) {
@@ -319,6 +332,7 @@ func (s *session) seal(v *View, out *outgoing, now time.Time) {
 	out.nonce = strconv.FormatUint(v.sequence, 10) + "." + strconv.FormatUint(s.number, 10)
 	out.version = sub.told.String()
 	out.at = now
+	sub.sentAt = now
 	sub.version = out.version
 	sub.unanswered = append(sub.unanswered, out.response)
 }
