@@ -9,6 +9,11 @@
 // root of the lab), resource limits, devices, seccomp and the like, pulling images, volumes other than emptyDir,
 // configMap, secret, downwardAPI and projected, host namespaces other than the network, ephemeral containers, and
 // changing a container's resources. Containers of a pod have IPC namespaces of their own.
+//
+// What would make a container master of the machine, where root has started the lab, is refused with an event and
+// CreateContainerConfigError: privileged containers, and capabilities that do not only concern the container's own
+// network and processes, such as SYS_ADMIN, MKNOD, SYS_PTRACE or ALL. Volumes of the machine's files and its PID and IPC
+// namespaces are refused when the pod is set up.
 package agent
 
 import (

@@ -75,6 +75,7 @@ func TestWithin(t *testing.T) {
 	t.Run("job", w.job)
 	t.Run("configuration", w.configuration)
 	t.Run("place", w.place)
+	t.Run("powers", w.powers)
 	t.Run("volumes", w.volumes)
 	t.Run("probes", w.probes)
 	t.Run("ends", w.ends)
@@ -359,6 +360,31 @@ func (w *world) place(t *testing.T) {
 	want := "m1/its own/node n/place at " + w.pods["place"].Status.PodIP + "\n"
 	w.mu.Unlock()
 	w.waitLog(t, "place", want)
+	w.remove(t, pod, 0)
+}
+
+// powers shows that no container gets power over the machine.
+func (w *world) powers(t *testing.T) {
+	for name, test := range map[string]struct {
+		context corev1.SecurityContext
+		message string
+	}{
+		"privileged": {corev1.SecurityContext{Privileged: new(true)}, "privileged containers are not available in the lab"},
+		"mknod":      {corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN", "MKNOD"}}}, "capability MKNOD is not available"},
+		"all":        {corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"ALL"}}}, "capability ALL is not available"},
+	} {
+		pod := w.create(t, name, sleep, func(pod *corev1.Pod) { pod.Spec.Containers[0].SecurityContext = &test.context })
+		w.waitFor(t, name, "Pending CreateContainerConfigError")
+		w.waitEvent(t, "Failed Error: "+test.message)
+		w.remove(t, pod, 0)
+	}
+	pod := w.create(t, "net-admin", "awk '/^CapEff/ { print $2 }' /proc/self/status; "+sleep, func(pod *corev1.Pod) {
+		pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
+			Privileged: new(false), Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}},
+		}
+	})
+	w.waitFor(t, "net-admin", "Running running ready")
+	w.waitLog(t, "net-admin", "00000000800435fb\n") // the usual ones, and the 12th
 	w.remove(t, pod, 0)
 }
 

@@ -26,7 +26,7 @@ func (in *instance) command(args []string, stdin, stdout, stderr *os.File, termi
 	}
 	return sandbox.Command{
 		Args: args, Env: env, Dir: in.spec.Dir, Stdin: stdin, Stdout: stdout, Stderr: stderr, Terminal: terminal,
-		Privileged: in.spec.Privileged, Capabilities: in.spec.Capabilities,
+		Capabilities: in.spec.Capabilities,
 	}
 }
 

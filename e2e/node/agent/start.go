@@ -135,25 +135,35 @@ func (w *worker) describe(ctx context.Context, c *lifecycle.Container, image con
 	if !c.Idle {
 		spec.Command = podspec.Command(c.Spec, image, own)
 	}
-	secure(&spec, c.Spec.SecurityContext)
+	if err := secure(&spec, c.Spec.SecurityContext); err != nil {
+		return inside.Spec{}, err
+	}
 	if spec.Mounts, err = w.mounts(c.Spec, own); err != nil {
 		return inside.Spec{}, err
 	}
 	return spec, nil
 }
 
-// secure takes over what there is of a security context in the lab.
-func secure(spec *inside.Spec, s *corev1.SecurityContext) {
+// secure takes over what there is of a security context in the lab. What would give a container power over the machine
+// is an error, also where the lab has no such power itself: pods are to be the same in both.
+func secure(spec *inside.Spec, s *corev1.SecurityContext) error {
 	if s == nil {
-		return
+		return nil
 	}
-	spec.Privileged = s.Privileged != nil && *s.Privileged
-	spec.ReadOnlyRoot = s.ReadOnlyRootFilesystem != nil && *s.ReadOnlyRootFilesystem
-	if s.Capabilities != nil {
-		for _, name := range s.Capabilities.Add {
-			spec.Capabilities = append(spec.Capabilities, string(name))
+	if isTrue(s.Privileged) {
+		return errors.New("privileged containers are not available in the lab, for they would own the machine: remove securityContext.privileged, and add capabilities such as NET_ADMIN")
+	}
+	spec.ReadOnlyRoot = isTrue(s.ReadOnlyRootFilesystem)
+	if s.Capabilities == nil {
+		return nil
+	}
+	for _, name := range s.Capabilities.Add {
+		if !inside.Grantable(string(name)) {
+			return fmt.Errorf("capability %s is not available in the lab, for it is about the machine: remove it from securityContext.capabilities.add", name)
 		}
+		spec.Capabilities = append(spec.Capabilities, string(name))
 	}
+	return nil
 }
 
 // mark adds the variable by which the lab recognises its processes.

@@ -21,8 +21,7 @@ type Command struct {
 	Stdin          *os.File // nil: nothing to read
 	Stdout, Stderr *os.File // not used with a terminal
 	Terminal       bool
-	Privileged     bool     // keep all capabilities
-	Capabilities   []string // kept beside the usual ones
+	Capabilities   []string // kept beside the usual ones, if they are inside.Grantable
 }
 
 // memberships are the namespaces that a container has for itself. That of the file systems comes last: the others are
@@ -54,10 +53,8 @@ func (s *Sandbox) Exec(pid int, c Command) (*process.Started, *os.File, error) {
 		if err := enter(pid); err != nil {
 			return err
 		}
-		if !c.Privileged {
-			if err := inside.DropCapabilities(c.Capabilities); err != nil {
-				return err
-			}
+		if err := inside.DropCapabilities(c.Capabilities); err != nil {
+			return err
 		}
 		sys := &syscall.SysProcAttr{Setsid: true}
 		if c.Terminal {

@@ -15,20 +15,31 @@ var usualCapabilities = []string{
 	"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 }
 
+// capabilityNumbers are those that a container can have at all. They are about its own network and its own processes.
+// All others are about the machine, and would be the machine's where root has started the lab: with SYS_ADMIN a
+// container makes its view of the machine's files writable, with MKNOD it has the machine's disks.
 var capabilityNumbers = map[string]uintptr{
-	"CHOWN": unix.CAP_CHOWN, "DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE, "FOWNER": unix.CAP_FOWNER, "FSETID": unix.CAP_FSETID,
-	"KILL": unix.CAP_KILL, "NET_ADMIN": unix.CAP_NET_ADMIN, "NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "NET_RAW": unix.CAP_NET_RAW,
+	"AUDIT_WRITE": unix.CAP_AUDIT_WRITE, "CHOWN": unix.CAP_CHOWN, "DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE, "FOWNER": unix.CAP_FOWNER,
+	"FSETID": unix.CAP_FSETID, "IPC_LOCK": unix.CAP_IPC_LOCK, "KILL": unix.CAP_KILL, "NET_ADMIN": unix.CAP_NET_ADMIN,
+	"NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "NET_BROADCAST": unix.CAP_NET_BROADCAST, "NET_RAW": unix.CAP_NET_RAW,
 	"SETFCAP": unix.CAP_SETFCAP, "SETGID": unix.CAP_SETGID, "SETPCAP": unix.CAP_SETPCAP, "SETUID": unix.CAP_SETUID,
-	"SYS_ADMIN": unix.CAP_SYS_ADMIN, "SYS_CHROOT": unix.CAP_SYS_CHROOT, "SYS_NICE": unix.CAP_SYS_NICE, "SYS_PTRACE": unix.CAP_SYS_PTRACE,
-	"IPC_LOCK": unix.CAP_IPC_LOCK, "SYS_RESOURCE": unix.CAP_SYS_RESOURCE,
+	"SYS_CHROOT": unix.CAP_SYS_CHROOT, "SYS_NICE": unix.CAP_SYS_NICE,
 }
 
+// Grantable tells whether a container can be given a capability, whose name may begin with CAP_.
+func Grantable(name string) bool {
+	_, ok := capabilityNumbers[capabilityName(name)]
+	return ok
+}
+
+func capabilityName(name string) string { return strings.TrimPrefix(strings.ToUpper(name), "CAP_") }
+
 // DropCapabilities takes from the calling thread, for what it executes from now on, all capabilities but the usual
-// ones and those in keep, whose names may begin with CAP_. Unknown names are ignored: they are about nothing here.
+// ones and those in keep that are Grantable.
 func DropCapabilities(keep []string) error {
 	var kept []uintptr
 	for _, name := range slices.Concat(usualCapabilities, keep) {
-		if number, ok := capabilityNumbers[strings.TrimPrefix(strings.ToUpper(name), "CAP_")]; ok {
+		if number, ok := capabilityNumbers[capabilityName(name)]; ok {
 			kept = append(kept, number)
 		}
 	}

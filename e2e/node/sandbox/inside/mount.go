@@ -55,7 +55,7 @@ func (r root) build(s Spec) error {
 		r.directories,
 		r.system,
 		r.devices,
-		func() error { return r.proc(s.Privileged) },
+		r.proc,
 		func() error { return r.files(s.Files) },
 		func() error { return r.volumes(s.Mounts) },
 		func() error { return r.workingDir(s.Dir) },
@@ -130,12 +130,9 @@ func (r root) devices() error {
 	return nil
 }
 
-func (r root) proc(privileged bool) error {
+func (r root) proc() error {
 	if err := unix.Mount("proc", r.path("/proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
-	}
-	if privileged {
-		return nil
 	}
 	for _, name := range readOnlyProc {
 		path := r.path("/proc/" + name)

@@ -59,10 +59,8 @@ func (s Spec) start(report *os.File) error {
 	if err := r.enter(s); err != nil {
 		return err
 	}
-	if !s.Privileged {
-		if err := DropCapabilities(s.Capabilities); err != nil {
-			return err
-		}
+	if err := DropCapabilities(s.Capabilities); err != nil {
+		return err
 	}
 	if s.Idle {
 		return idle(report)

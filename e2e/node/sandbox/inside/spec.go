@@ -2,7 +2,9 @@
 // root is changed, privileges are given up. The shim program is nothing but this package; it links neither Kubernetes
 // nor the agent, so that a container starts in milliseconds.
 //
-// It works without privileges of the machine's root as well, in a user namespace of which it is root.
+// It works without privileges of the machine's root as well, in a user namespace of which it is root. With them, what it
+// starts has none of the machine: no container is privileged, /proc/sys is read-only in all of them, and of capabilities
+// there are only those that concern a container's own network and processes.
 package inside
 
 import (
@@ -28,8 +30,7 @@ type Spec struct {
 	Command      []string `json:"command"` // looked up in the PATH of Env within the container
 	Env          []string `json:"env"`
 	Idle         bool     `json:"idle"`         // do nothing until SIGTERM or SIGINT instead of running a command
-	Privileged   bool     `json:"privileged"`   // keep all capabilities and a writable /proc/sys
-	Capabilities []string `json:"capabilities"` // kept beside the usual ones, like NET_ADMIN
+	Capabilities []string `json:"capabilities"` // kept beside the usual ones, like NET_ADMIN, if they are Grantable
 }
 
 // File is a small file of the container's own.
