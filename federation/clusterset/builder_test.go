@@ -127,7 +127,7 @@ func TestRemoveCluster(t *testing.T) {
 	if second.Cluster("m2") != nil || len(second.Service(web).Imports) != 0 {
 		t.Error("something of a cluster that left is still there")
 	}
-	if diff := cmp.Diff(clusterset.Changes{Services: []clusterset.Key{web}, Clusters: []string{"m2"}}, second.Since(first)); diff != "" {
+	if diff := cmp.Diff(clusterset.Changes{Services: []clusterset.Key{web}, Clusters: []string{"m2"}, Moved: []string{"m2"}}, second.Since(first)); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 	for _, id := range []string{"m1", "m3"} {
@@ -161,5 +161,37 @@ func TestRemovals(t *testing.T) {
 	if zero.Len() != 0 || zero.Service(web) != nil || zero.Services() != nil || zero.Cluster("m1") != nil || zero.Clusters() != nil ||
 		zero.View(web, clusterset.Consumer{}).Reason != clusterset.NoSuchService {
 		t.Error("the zero snapshot is not empty")
+	}
+}
+
+// TestMoved covers which facts about clusters are a reason to look at views again.
+func TestMoved(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		change func(*clusterset.Cluster)
+		moved  bool
+	}{
+		"control plane": {reason: "it never decides where traffic goes", change: func(c *clusterset.Cluster) { c.ControlPlane, c.LastKnown = clusterset.Down, epoch }},
+		"data plane":    {reason: "it does", change: func(c *clusterset.Cluster) { c.DataPlane = clusterset.Down }, moved: true},
+		"gateways":      {reason: "others reach it there", change: func(c *clusterset.Cluster) { c.Gateways = nil }, moved: true},
+		"state":         {reason: "operators want traffic elsewhere", change: func(c *clusterset.Cluster) { c.State = clusterset.Draining }, moved: true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			first := w.Publish()
+			w.change("m3", tt.change)
+			want := clusterset.Changes{Clusters: []string{"m3"}}
+			if tt.moved {
+				want.Moved = want.Clusters
+			}
+			snapshot := w.Publish()
+			if diff := cmp.Diff(want, snapshot.Since(first)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.reason, diff)
+			}
+			if diff := cmp.Diff([]clusterset.Key{web}, snapshot.Exports("m3")); diff != "" {
+				t.Errorf("exports (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

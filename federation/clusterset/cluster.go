@@ -95,6 +95,13 @@ func (c *Cluster) equal(other *Cluster) bool {
 		c.DataPlane == other.DataPlane && c.LastKnown.Equal(other.LastKnown)
 }
 
+// sameWay tells whether views see no difference between two states of a cluster.
+func (c *Cluster) sameWay(other *Cluster) bool {
+	was := *c
+	was.ControlPlane, was.LastKnown = other.ControlPlane, other.LastKnown
+	return was.equal(other)
+}
+
 // normal returns a copy with the gateways sorted, each address once. Of two that say the same address, the one that is up
 // stays.
 func (c *Cluster) normal() *Cluster {

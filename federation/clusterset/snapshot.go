@@ -95,9 +95,11 @@ func (s *Snapshot) facts(id string) *Cluster {
 type Changes struct {
 	// Services are the keys of services that were added, removed or changed, sorted.
 	Services []Key
-	// Clusters are the ids of clusters whose facts were added, removed or changed, sorted. They may change the views of every
-	// service that these clusters export, and the views of these clusters.
+	// Clusters are the ids of clusters whose facts were added, removed or changed, sorted.
 	Clusters []string
+	// Moved are those of Clusters whose change may show in views: in those of every service that they export (Exports), and
+	// in everything that they consume themselves. What was heard of a control plane shows in no view.
+	Moved []string
 }
 
 // Since returns what changed from an older snapshot of the same builder to this one; everything for nil. What both share is
@@ -110,7 +112,25 @@ func (s *Snapshot) Since(old *Snapshot) Changes {
 		return Changes{}
 	}
 	before, now := cmp.Or(old.services, &table{}), cmp.Or(s.services, &table{})
-	return Changes{Services: now.since(before), Clusters: s.clusters.since(old.clusters)}
+	changes := Changes{Services: now.since(before), Clusters: s.clusters.since(old.clusters)}
+	for _, id := range changes.Clusters {
+		was, is := old.facts(id), s.facts(id)
+		if !was.sameWay(is) {
+			changes.Moved = append(changes.Moved, id)
+		}
+	}
+	return changes
+}
+
+// Exports returns the keys of the services that a cluster exports, validly or not, sorted. It looks at all services.
+func (s *Snapshot) Exports(cluster string) []Key {
+	var keys []Key
+	for _, service := range s.Services() {
+		if _, exports := service.source(cluster); exports {
+			keys = append(keys, service.Key)
+		}
+	}
+	return keys
 }
 
 func (m *members) since(old *members) []string {

@@ -393,6 +393,15 @@ func TestView(t *testing.T) {
 			},
 			from: m1a, want: lines("0 m1/b x1 10.1.0.1:8080", "0 m3/ x1 gateway 192.0.2.3:15443"), unused: lines("m2 10.2.0.1 DataPlaneDown", "m2 10.2.0.2 DataPlaneDown"),
 		},
+		"spill-over, same address": {
+			reason: "an address that is listed already is not missing",
+			world: func(w *world) {
+				w.serve("m1", "10.0.0.1@a", "10.1.0.2@b")
+				w.serve("m2", "10.0.0.1@a")
+				w.SetPolicy(web, clusterset.Policy{MinHealthyPercent: 100})
+			},
+			from: m1a, want: lines("0 m1/a x1 10.0.0.1:8080", "1 m1/b x1 10.1.0.2:8080"), unused: "m2 10.0.0.1 DuplicateAddress",
+		},
 		"not allowed": {
 			reason: "a cluster that is not among the consumers sees nothing, not even its own",
 			world: func(w *world) {
