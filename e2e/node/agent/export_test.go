@@ -1,6 +1,10 @@
 package agent
 
 import (
+	"context"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -22,6 +26,14 @@ func StatusPatch(current, wanted *corev1.Pod) ([]byte, error) { return statusPat
 
 // SubPath is subPath.
 func SubPath(volume, sub string) (string, error) { return subPath(volume, sub) }
+
+// OnlyAPIServer is onlyAPIServer.
+func OnlyAPIServer(next http.Handler) http.Handler { return onlyAPIServer(next) }
+
+// Relay is relay.
+func Relay(ctx context.Context, stream io.ReadWriteCloser, conn *net.TCPConn) {
+	relay(ctx, stream, conn)
+}
 
 // Addresses gives out addresses.
 type Addresses struct{ *addresses }

@@ -9,8 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,7 +18,6 @@ import (
 	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 
 	"github.com/hansa-dev/hansa/e2e/node/podlog"
-	"github.com/hansa-dev/hansa/e2e/node/sandbox"
 )
 
 // KubeletPort is where a node serves the kubelet API.
@@ -28,7 +27,7 @@ const KubeletPort = 10250
 const streamIdle = 4 * time.Hour
 
 // ServeKubelet serves the part of a kubelet's API that `kubectl logs`, `exec`, `attach` and `port-forward` need, until
-// ctx ends. Only clients with a certificate of the configured authority may use it.
+// ctx ends. Only the API server may use it: a certificate of the configured authority alone is also what nodes have.
 func (a *Agent) ServeKubelet(ctx context.Context) error {
 	authorities, err := os.ReadFile(a.config.ClientCAFile)
 	if err != nil {
@@ -45,7 +44,7 @@ func (a *Agent) ServeKubelet(ctx context.Context) error {
 	}
 	const headerTimeout = 10 * time.Second
 	server := &http.Server{
-		Handler: a.kubelet(), ReadHeaderTimeout: headerTimeout,
+		Handler: onlyAPIServer(a.kubelet()), ReadHeaderTimeout: headerTimeout,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients, NextProtos: []string{"http/1.1"}},
 	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
@@ -56,17 +55,49 @@ func (a *Agent) ServeKubelet(ctx context.Context) error {
 	return fmt.Errorf("serving the kubelet API: %w", err)
 }
 
+// apiServerName is the common name of the API server's certificate as a client of kubelets.
+const apiServerName = "kube-apiserver-kubelet-client"
+
+// masters is the group of those who may do everything.
+const masters = "system:masters"
+
+// onlyAPIServer refuses clients that are neither the API server nor of those who may do everything in the cluster.
+func onlyAPIServer(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+			http.Error(w, "a client certificate is needed", http.StatusUnauthorized)
+			return
+		}
+		subject := r.TLS.PeerCertificates[0].Subject
+		if subject.CommonName != apiServerName && !slices.Contains(subject.Organization, masters) {
+			http.Error(w, fmt.Sprintf("%q may not use the kubelet API: only the API server may", subject.CommonName), http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 func (a *Agent) kubelet() http.Handler {
-	pods := api.PodHandler(api.PodHandlerConfig{
-		RunInContainer: a.Exec, AttachToContainer: a.attach, PortForward: a.portForward,
-		GetPods: a.GetPods, GetPodsFromKubernetes: a.GetPods,
-		StreamIdleTimeout: streamIdle, StreamCreationTimeout: 30 * time.Second,
-	}, true)
+	pods := a.streams(a.base)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", a.serveLogs)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	mux.HandleFunc("/portForward/", a.servePortForward)
 	mux.Handle("/", withoutTerminalErrors(pods))
 	return mux
+}
+
+// streams serves what goes on after a request. What is forwarded ends with ctx.
+func (a *Agent) streams(ctx context.Context) http.Handler {
+	const creation = 30 * time.Second
+	return api.PodHandler(api.PodHandlerConfig{
+		RunInContainer: a.Exec, AttachToContainer: a.attach,
+		PortForward: func(_ context.Context, namespace, name string, port int32, stream io.ReadWriteCloser) error {
+			return a.portForward(ctx, namespace, name, port, stream)
+		},
+		GetPods: a.GetPods, GetPodsFromKubernetes: a.GetPods,
+		StreamIdleTimeout: streamIdle, StreamCreationTimeout: creation,
+	}, true)
 }
 
 // withoutTerminalErrors makes up for a library that refuses a terminal with a stream for errors, where others just do
@@ -167,36 +198,4 @@ func (a *Agent) attach(ctx context.Context, namespace, name, container string, s
 		return errdefs.InvalidInput("there is no input to a container of the lab: attach to its output, or use exec")
 	}
 	return podlog.Read(ctx, in.log.Path(), in.log, podlog.Options{Tail: new(int64)}, out)
-}
-
-// portForward connects a stream with a port of a pod, which may listen on the pod's loopback only.
-func (a *Agent) portForward(_ context.Context, namespace, name string, port int32, stream io.ReadWriteCloser) error {
-	w := a.find(namespace, name)
-	if w == nil {
-		return errdefs.NotFoundf("pod %s/%s does not run on this node", namespace, name)
-	}
-	w.mu.Lock()
-	ns := w.netns
-	w.mu.Unlock()
-	if ns == nil {
-		return errdefs.NotFoundf("pod %s/%s has no network yet", namespace, name)
-	}
-	target := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)) //nolint:gosec // G115: a port
-	const timeout = 10 * time.Second
-	conn, err := sandbox.DialIn(ns, &net.Dialer{Timeout: timeout}, "tcp", target)
-	if err != nil {
-		return fmt.Errorf("connecting to port %d of pod %s/%s: %w", port, namespace, name, err)
-	}
-	defer func() { _ = conn.Close() }()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(stream, conn) // either side may break off
-	}()
-	_, _ = io.Copy(conn, stream)
-	if half, ok := conn.(*net.TCPConn); ok {
-		_ = half.CloseWrite()
-	}
-	<-done
-	return nil
 }
