@@ -15,14 +15,14 @@ type Desk struct {
 
 // Letter is a response as a test sees it.
 type Letter struct {
-	URL, Nonce string
-	Versions   map[string]string
-	Removed    []string
+	URL, Nonce, Version string
+	Versions            map[string]string
+	Removed             []string
 }
 
 // Question is a request as a test makes it.
 type Question struct {
-	URL, Nonce, Refusal           string
+	URL, Nonce, Refusal, Version  string
 	Names, Subscribe, Unsubscribe []string
 	Initial                       map[string]string
 }
@@ -32,6 +32,13 @@ func NewDesk(delta bool, limits Limits) *Desk {
 	d.st = &stream{view: d.view, session: newSession(d.view.kinds, delta, limits.orDefault()), awake: make(chan struct{}, 1)}
 	d.view.join(d.st)
 	return d
+}
+
+// Reconnect begins a new stream.
+func (d *Desk) Reconnect() {
+	d.view.leave(d.st)
+	d.st = &stream{view: d.view, session: newSession(d.view.kinds, d.st.session.delta, d.st.session.limits), awake: d.st.awake}
+	d.view.join(d.st)
 }
 
 func (d *Desk) Apply(u Update)           { d.view.Apply(u) }
@@ -45,7 +52,7 @@ func (d *Desk) Request(q Question) error {
 	kind := d.view.kinds.find(q.URL)
 	change, _, err := d.st.session.request(d.view, request{
 		kind: kind, nonce: q.Nonce, refusal: q.Refusal, names: q.Names, sum: sumOf(q.Names),
-		subscribe: q.Subscribe, unsubscribe: q.Unsubscribe, initial: q.Initial,
+		version: q.Version, subscribe: q.Subscribe, unsubscribe: q.Unsubscribe, initial: q.Initial,
 	}, d.now)
 	d.view.index(d.st, kind, change)
 	return err
@@ -57,7 +64,7 @@ func (d *Desk) Next() (*Letter, time.Time) {
 	if out == nil {
 		return nil, retry
 	}
-	letter := &Letter{URL: d.view.kinds[out.kind].URL, Nonce: out.nonce, Versions: map[string]string{}, Removed: out.removed}
+	letter := &Letter{URL: d.view.kinds[out.kind].URL, Nonce: out.nonce, Version: out.version, Versions: map[string]string{}, Removed: out.removed}
 	for _, it := range out.items {
 		if it.body.any == nil {
 			panic("a response holds a resource without content")
@@ -102,4 +109,14 @@ func (d *Desk) Check() error {
 		return fmt.Errorf("%d names counted, %d in records", d.st.session.names, named)
 	}
 	return nil
+}
+
+// Shared tells whether two resources hold the same bytes once.
+func Shared(a, b Resource) bool { return a.body == b.body }
+
+// Known returns how many different contents are in use.
+func (e *Encoder) Known() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.known)
 }

@@ -25,8 +25,9 @@ type player struct {
 	held    map[ads.Key]string
 	asked   map[string]map[string]bool // names by type
 	legacy  map[string]bool
-	mail    []*ads.Letter // on its way
-	refused bool          // from here on the client and the server may differ
+	version map[string]string // accepted last, by type
+	mail    []*ads.Letter     // on its way
+	refused bool              // from here on the client and the server may differ
 }
 
 func play(t *testing.T, delta bool, moves []byte) {
@@ -34,6 +35,7 @@ func play(t *testing.T, delta bool, moves []byte) {
 	p := &player{
 		t: t, desk: ads.NewDesk(delta, ads.Limits{ResponseBytes: 30}), delta: delta, moves: moves,
 		truth: map[ads.Key]string{}, held: map[ads.Key]string{}, asked: map[string]map[string]bool{}, legacy: map[string]bool{},
+		version: map[string]string{},
 	}
 	for len(p.moves) > 0 {
 		p.move()
@@ -68,8 +70,11 @@ func (p *player) move() {
 	case 6:
 		p.fetch()
 	case 7:
-		if p.pick(4) == 0 {
+		switch p.pick(8) {
+		case 0, 1:
 			p.read("no")
+		case 2:
+			p.reconnect()
 		}
 		p.desk.Advance(15 * time.Millisecond)
 	}
@@ -135,6 +140,37 @@ func (p *player) ask(url string) {
 	}
 }
 
+// reconnect asks on a new stream for what was asked for on the old one, and says what came of that.
+func (p *player) reconnect() {
+	p.desk.Reconnect()
+	p.mail = nil
+	for _, url := range []string{CDS, EDS, LDS, RDS} {
+		names := slices.Sorted(maps.Keys(p.asked[url]))
+		if len(names) == 0 {
+			delete(p.asked, url)
+			delete(p.legacy, url)
+			continue
+		}
+		q := ads.Question{URL: url}
+		switch {
+		case p.delta:
+			q.Subscribe, q.Initial = names, map[string]string{}
+			for key, version := range p.held {
+				if key.Type == url {
+					q.Initial[key.Name] = version
+				}
+			}
+		case p.legacy[url]:
+			q.Version = p.version[url]
+		default:
+			q.Names, q.Version = names, p.version[url]
+		}
+		if err := p.desk.Request(q); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
 func (p *player) wants(key ads.Key) bool {
 	return p.asked[key.Type]["*"] || p.asked[key.Type][key.Name]
 }
@@ -162,6 +198,7 @@ func (p *player) read(refusal string) {
 		p.refused = true
 	} else {
 		p.take(letter)
+		p.version[letter.URL] = letter.Version
 	}
 	if err := p.desk.Request(q); err != nil {
 		p.t.Fatal(err)

@@ -174,6 +174,7 @@ func (s *session) deltaInterest(sub *subscription, r request, first bool) intere
 			sub.records[name] = rec
 			sub.dirty[name] = struct{}{}
 			sub.asking = true
+			sub.doubt(name)
 			continue
 		}
 		change.added = append(change.added, name)
@@ -216,7 +217,11 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 	sub.wildcard = sub.wildcard && change.wildcard >= 0 || change.wildcard > 0
 	s.names += len(change.added) - len(change.dropped)
 	sub.named += len(change.added) - len(change.dropped)
+	if change.wildcard != 0 || len(change.added)+len(change.dropped) > 0 {
+		sub.resume = ""
+	}
 	for _, name := range change.added {
+		sub.doubt(name)
 		rec := sub.records[name]
 		rec.named, rec.force = true, true
 		sub.records[name] = rec
@@ -257,6 +262,13 @@ func (sub *subscription) expectUnanswered() {
 	}
 }
 
+// doubt does not believe any more that the client holds what it said when it came.
+func (sub *subscription) doubt(name string) {
+	if _, said := sub.initial[name]; said {
+		sub.initial[name] = ""
+	}
+}
+
 // dropName ends the interest in one name. Under a wildcard a delta client is told what the wildcard says of it.
 func (sub *subscription) dropName(name string, delta bool) {
 	rec := sub.records[name]
@@ -273,6 +285,7 @@ func (sub *subscription) dropName(name string, delta bool) {
 	sub.letGo(name)
 	delete(sub.dirty, name)
 	delete(sub.gone, name)
+	delete(sub.initial, name)
 }
 
 // dropRest ends the interest in everything that was not asked for by name.
@@ -282,16 +295,10 @@ func (sub *subscription) dropRest() {
 			sub.letGo(name)
 		}
 	}
-	for _, waiting := range slices.Collect(maps.Keys(sub.dirty)) {
-		if !sub.records[waiting].named {
-			delete(sub.dirty, waiting)
-		}
-	}
-	for name := range sub.gone {
-		if !sub.records[name].named {
-			delete(sub.gone, name)
-		}
-	}
+	unnamed := func(name string) bool { return !sub.records[name].named }
+	maps.DeleteFunc(sub.dirty, func(name string, _ struct{}) bool { return unnamed(name) })
+	maps.DeleteFunc(sub.gone, func(name string, _ uint64) bool { return unnamed(name) })
+	maps.DeleteFunc(sub.initial, func(name, _ string) bool { return unnamed(name) })
 }
 
 var namesSeed = maphash.MakeSeed()

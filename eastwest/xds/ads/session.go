@@ -85,13 +85,11 @@ func newSession(ks kinds, delta bool, limits Limits) *session {
 // full tells whether responses of a kind hold everything.
 func (s *session) full(kind int) bool { return !s.delta && s.kinds[kind].Full }
 
-// mark notes that a name changed.
+// mark notes that a name changed. The zero time is for what is no news.
 func (s *session) mark(kind int, name string, at time.Time) {
 	sub := s.subs[kind]
 	sub.dirty[name] = struct{}{}
-	if sub.since.IsZero() || at.Before(sub.since) {
-		sub.since = at
-	}
+	sub.since = earlier(sub.since, at)
 }
 
 // next returns what to send now. If that is nothing, it returns when to ask again without a cause; zero is never.
@@ -385,8 +383,9 @@ func (sub *subscription) letGo(name string) {
 // adopt takes over what the client held when it came, now that the view is known.
 func (sub *subscription) adopt(set *set) {
 	if sub.resume != "" {
-		// Only a wildcard says what the client holds: by name it may have dropped and asked again for something.
-		if sub.wildcard && sub.named == 0 && sub.resume == set.digest.String() {
+		// Only the wildcard of an empty request says what the client holds: with names it may have dropped something and
+		// asked for it again.
+		if sub.legacy && sub.resume == set.digest.String() {
 			for _, name := range set.names {
 				sub.hold(name, set.bodies[name])
 			}

@@ -65,6 +65,9 @@ func (v *View) Apply(u Update) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.sequence = max(v.sequence, u.Sequence)
+	if !v.ready {
+		u.At = time.Time{} // what clients find when they come is no news
+	}
 	woken := map[*stream]struct{}{}
 	v.apply(u, woken)
 	if !v.ready {

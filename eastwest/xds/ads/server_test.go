@@ -1,0 +1,127 @@
+package ads_test
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hansa-dev/hansa/eastwest/xds/ads"
+)
+
+func TestMetrics(t *testing.T) {
+	w, p := setup(t)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(p.Collectors()...)
+	w.Change(EDS, "a=1", "b=1")
+	c := p.SotW(t, "n")
+	c.Request(EDS, "a").Equals("a=1")
+	w.Change(EDS, "a=2")
+	c.Next(EDS).Equals("a=2")
+	w.Change(EDS, "a=3")
+	c.Next(EDS).Refuse("no")
+	c.Quiet()
+	for name, want := range map[string]float64{
+		"hansa_xds_streams protocol=sotw":                              1,
+		"hansa_xds_views":                                              1,
+		"hansa_xds_resources type=ClusterLoadAssignment":               2,
+		"hansa_xds_pushes_total type=ClusterLoadAssignment":            3,
+		"hansa_xds_nacks_total type=ClusterLoadAssignment":             1,
+		"hansa_xds_publish_to_send_seconds type=ClusterLoadAssignment": 2, // the first response is no news
+		"hansa_xds_publish_to_ack_seconds type=ClusterLoadAssignment":  1, // nor is a NACK an ACK
+	} {
+		if got := metric(t, registry, name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	if got := metric(t, registry, "hansa_xds_pushed_bytes_total type=ClusterLoadAssignment"); got <= 0 {
+		t.Errorf("%v bytes were pushed", got)
+	}
+}
+
+// metric returns a gauge, a counter, or the count of a histogram. It is called as "name label=value".
+func metric(t *testing.T, registry *prometheus.Registry, full string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, label, _ := strings.Cut(full, " ")
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if pairs := m.GetLabel(); len(pairs) > 0 && pairs[0].GetName()+"="+pairs[0].GetValue() != label {
+				continue
+			}
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return -1
+}
+
+func TestASourceSeesWhoAsks(t *testing.T) {
+	w, p := setup(t)
+	seen := make(chan ads.Client, 1)
+	w.admit = func(c ads.Client) (ads.Admission, error) {
+		seen <- c
+		return ads.Admission{View: "v", Identity: "spiffe://hansa/m1"}, nil
+	}
+	w.Change(EDS, "a=1")
+	p.Delta(t, "m1/pod").Request(EDS, "a").Equals("a=1")
+	if c := <-seen; c.Node.GetId() != "m1/pod" || c.Peer == nil || c.Peer.Addr == nil {
+		t.Errorf("got %+v", c)
+	}
+	if state := p.Clients()[0]; state.Identity != "spiffe://hansa/m1" || state.Address == "" {
+		t.Errorf("got %+v", state)
+	}
+}
+
+func TestAWholeUpdateRemovesWhatItDoesNotName(t *testing.T) {
+	var encoder ads.Encoder
+	desk := ads.NewDesk(true, ads.Limits{})
+	desk.Apply(ads.Update{Changed: []ads.Resource{resource(t, &encoder, CDS, "a=1"), resource(t, &encoder, CDS, "b=1")}})
+	if err := desk.Request(ads.Question{URL: CDS}); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := desk.Next()
+	if err := desk.Request(ads.Question{URL: CDS, Nonce: first.Nonce}); err != nil {
+		t.Fatal(err)
+	}
+	desk.Advance(ads.DefaultLimits().MaxRest)
+	desk.Apply(ads.Update{Whole: true, Changed: []ads.Resource{resource(t, &encoder, CDS, "b=1")}})
+	letter, _ := desk.Next()
+	if letter == nil || len(letter.Removed) != 1 || letter.Removed[0] != "a" || len(letter.Versions) != 0 {
+		t.Errorf("got %+v, want the removal of a alone", letter)
+	}
+}
+
+func TestVersionsAreThoseOfContent(t *testing.T) {
+	var one, two ads.Encoder
+	a, b := resource(t, &one, EDS, "a=1"), resource(t, &two, EDS, "a=1")
+	if a.Version() == "" || a.Version() != b.Version() {
+		t.Errorf("two servers call the same content %q and %q", a.Version(), b.Version())
+	}
+	if c := resource(t, &one, EDS, "a=2"); c.Version() == a.Version() {
+		t.Error("different content has the same version")
+	}
+}
+
+func TestEqualContentIsKeptOnceAndNotForever(t *testing.T) {
+	var encoder ads.Encoder
+	a, b := resource(t, &encoder, EDS, "a=1"), resource(t, &encoder, EDS, "a=1")
+	if !ads.Shared(a, b) {
+		t.Error("equal content is kept twice")
+	}
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(b)
+	for range 1000 {
+		if runtime.GC(); encoder.Known() == 0 {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Error("content that nobody uses is kept")
+}
