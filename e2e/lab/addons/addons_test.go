@@ -114,16 +114,16 @@ func TestBindingsGrantWhatExists(t *testing.T) {
 func TestRights(t *testing.T) {
 	want := map[string][]string{
 		"hansa-lab:nodes": {
-			"/pods get list watch", "/secrets get list watch", "/configmaps get list watch", "/services get list watch",
-			"/pods delete",
-			"/pods/status update patch",
-			"/nodes create get list watch update patch",
-			"/nodes/status update patch",
+			"/pods get list watch delete",
+			"/pods/status patch",
+			"/nodes get list watch create",
+			"/nodes/status patch",
+			"/services list watch",
+			"/configmaps get", "/secrets get",
 			"/serviceaccounts/token create",
-			"/events create update patch",
-			"events.k8s.io/events create update patch",
+			"/events create patch",
 		},
-		"kube-node-lease/hansa-lab:nodes": {"coordination.k8s.io/leases get create update patch"},
+		"kube-node-lease/hansa-lab:nodes": {"coordination.k8s.io/leases get create update"},
 		"system:coredns":                  {"/namespaces list watch", "/services list watch", "discovery.k8s.io/endpointslices list watch"},
 	}
 	got := map[string][]string{}

@@ -24,16 +24,16 @@
 // the NodeRestriction admission plugin, which hold a kubelet to its own node and the Pods that are bound to it. So the
 // role of nodes is wider than a kubelet's rights in that any node may
 //
-//   - read every Secret, ConfigMap and Pod of its cluster: the library of the nodes watches all of them;
+//   - read every Pod of its cluster, and every Secret and ConfigMap whose name it knows; it cannot list those two;
 //   - make tokens of every ServiceAccount, not only of those whose Pods it runs, and with them do what any of those may;
-//   - change any Node, any Pod's status and any node's lease, and delete any Pod.
+//   - change any Node's and any Pod's status and any node's lease, make Nodes, and delete any Pod.
 //
 // That makes a node as mighty as an administrator of its cluster. In a lab it is: all nodes run the same program, as the
 // same user, from one directory that holds the administrators' keys too. It has no power over another cluster.
 //
-// The role is narrower where a kubelet does what these nodes do not: no storage (volumes and claims, CSI), no certificate
-// requests, no runtime classes, no device claims, no Pods of the node's own making, no evictions, no reviews of tokens or
-// access, since the nodes' own servers accept client certificates only.
+// The role is narrower where a kubelet does what these nodes do not: no change of a Node but of its status, no storage
+// (volumes and claims, CSI), no certificate requests, no runtime classes, no device claims, no Pods of the node's own
+// making, no evictions, no reviews of tokens or access, since the nodes' own servers accept the API server only.
 //
 // # Fake nodes
 //

@@ -21,15 +21,14 @@ func nodeObjects() []client.Object {
 			TypeMeta:   kind("rbac.authorization.k8s.io/v1", "ClusterRole"),
 			ObjectMeta: metav1.ObjectMeta{Name: nodesRole},
 			Rules: []rbacv1.PolicyRule{
-				// What the library watches, to run Pods and to fill in their environment and volumes.
-				allow("", []string{"pods", "secrets", "configmaps", "services"}, "get", "list", "watch"),
-				allow("", []string{"pods"}, "delete"), // the last step of a Pod's end is the node's
-				allow("", []string{"pods/status"}, "update", "patch"),
-				allow("", []string{"nodes"}, "create", "get", "list", "watch", "update", "patch"),
-				allow("", []string{"nodes/status"}, "update", "patch"),
+				allow("", []string{"pods"}, "get", "list", "watch", "delete"), // the last step of a Pod's end is the node's
+				allow("", []string{"pods/status"}, "patch"),
+				allow("", []string{"nodes"}, "get", "list", "watch", "create"),
+				allow("", []string{"nodes/status"}, "patch"),
+				allow("", []string{"services"}, "list", "watch"),    // environments mention them
+				allow("", []string{"configmaps", "secrets"}, "get"), // by the names that Pods mention
 				allow("", []string{"serviceaccounts/token"}, "create"),
-				allow("", []string{"events"}, "create", "update", "patch"),
-				allow("events.k8s.io", []string{"events"}, "create", "update", "patch"),
+				allow("", []string{"events"}, "create", "patch"),
 			},
 		},
 		&rbacv1.ClusterRoleBinding{
@@ -42,7 +41,7 @@ func nodeObjects() []client.Object {
 			TypeMeta:   kind("rbac.authorization.k8s.io/v1", "Role"),
 			ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: nodesRole},
 			Rules: []rbacv1.PolicyRule{
-				allow("coordination.k8s.io", []string{"leases"}, "get", "create", "update", "patch"),
+				allow("coordination.k8s.io", []string{"leases"}, "get", "create", "update"),
 			},
 		},
 		&rbacv1.RoleBinding{
