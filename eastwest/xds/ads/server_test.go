@@ -2,6 +2,7 @@ package ads_test
 
 import (
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -124,4 +125,57 @@ func TestEqualContentIsKeptOnceAndNotForever(t *testing.T) {
 		runtime.Gosched()
 	}
 	t.Error("content that nobody uses is kept")
+}
+
+// TestPace tells when a change goes out, by the time since the response before and by what the client answered.
+func TestPace(t *testing.T) {
+	limits := ads.DefaultLimits()
+	var encoder ads.Encoder
+	desk := ads.NewDesk(true, ads.Limits{})
+	content := 0
+	change := func() {
+		content++
+		desk.Apply(ads.Update{Changed: []ads.Resource{resource(t, &encoder, EDS, "a="+strconv.Itoa(content))}})
+	}
+	say := func(q ads.Question) {
+		q.URL = EDS
+		if err := desk.Request(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(sent bool, reason string) *ads.Letter {
+		letter, _ := desk.Next()
+		if (letter != nil) != sent {
+			t.Fatalf("sent %t, want %t: %s", letter != nil, sent, reason)
+		}
+		return letter
+	}
+	change()
+	say(ads.Question{Subscribe: []string{"a"}})
+	say(ads.Question{Nonce: expect(true, "a question is answered at once").Nonce})
+	change()
+	expect(false, "a burst may have begun")
+	change()
+	desk.Advance(limits.Rest)
+	letter := expect(true, "nobody waits longer than the rest")
+	if want := resource(t, &encoder, EDS, "a=3").Version(); letter.Versions["a"] != want {
+		t.Error("what was replaced meanwhile is not left out")
+	}
+	say(ads.Question{Nonce: letter.Nonce})
+	desk.Advance(limits.Rest)
+	change()
+	expect(true, "the first change after some time goes at once")
+	for range limits.Unanswered - 1 {
+		change()
+		expect(false, "the client may be about to answer")
+		desk.Advance(limits.Pace)
+		letter = expect(true, "a client that is far away does not get everything late")
+	}
+	change()
+	desk.Advance(limits.Pace)
+	expect(false, "a client that answers nothing gets no more")
+	say(ads.Question{Subscribe: []string{"b"}})
+	expect(false, "whatever it asks for")
+	say(ads.Question{Nonce: letter.Nonce})
+	expect(true, "an answer counts for all before it")
 }

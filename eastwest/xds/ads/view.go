@@ -2,6 +2,7 @@ package ads
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -88,11 +89,20 @@ func (v *View) apply(u Update, woken map[*stream]struct{}) {
 	if u.Whole {
 		v.removeOthers(u, woken)
 	}
-	for _, r := range u.Changed {
+	for _, r := range inOrder(u.Changed) {
 		if kind := v.kinds.find(r.Type); kind >= 0 {
 			v.put(kind, r, u.At, woken)
 		}
 	}
+}
+
+// inOrder sorts many resources by name, because adding names in order is cheap.
+func inOrder(resources []Resource) []Resource {
+	byName := func(a, b Resource) int { return strings.Compare(a.Name, b.Name) }
+	if len(resources) < 100 || slices.IsSortedFunc(resources, byName) {
+		return resources
+	}
+	return slices.SortedFunc(slices.Values(resources), byName)
 }
 
 // removeOthers removes what a whole update does not name.
