@@ -8,10 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/hansa-dev/hansa/e2e/lab/network"
 )
 
 // podPrefix begins the target that names a Pod: "pod/CLUSTER/NAMESPACE/NAME".
@@ -52,7 +52,7 @@ func (n node) ask(ctx context.Context, method, path string, into any) error {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialSocket(ctx, n.socket())
+			return network.Dial(ctx, n.socket())
 		},
 	}}
 	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, http.NoBody)
@@ -79,17 +79,6 @@ func (n node) ask(ctx context.Context, method, path string, into any) error {
 		return fmt.Errorf("reading the answer of node %s: %w", n.Name, err)
 	}
 	return nil
-}
-
-// dialSocket connects to a unix socket whose path may be longer than the 107 bytes that an address can hold.
-func dialSocket(ctx context.Context, path string) (net.Conn, error) {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = dir.Close() }()
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
 }
 
 // onPod does something to a Pod, named CLUSTER/NAMESPACE/NAME, through the node that runs it.

@@ -207,8 +207,10 @@ func (c Cluster) prepare(now time.Time) error {
 			return err
 		}
 	}
-	if err := writeFile(c.kwokConfig(), []byte(addons.KwokConfig)); err != nil {
-		return err
+	if c.kwok != "" {
+		if err := writeFile(c.kwokConfig(), []byte(addons.KwokConfig)); err != nil {
+			return err
+		}
 	}
 	return writeFile(filepath.Join(c.dir, "audit-policy.yaml"), []byte(auditPolicy))
 }
@@ -218,7 +220,12 @@ func (c Cluster) address() error {
 	if err := writeJSON(c.portsFile(), c.ports); err != nil {
 		return err
 	}
-	for user, name := range map[Component]string{ControllerManager: "controller-manager", Scheduler: "scheduler", Kwok: "admin"} {
+	clients := map[Component]string{ControllerManager: "controller-manager", Scheduler: "scheduler", Kwok: "admin"}
+	for _, user := range c.Components() {
+		name := clients[user]
+		if name == "" {
+			continue // it is no client of the API
+		}
 		pair, err := c.readPair(name)
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -71,7 +72,17 @@ func (l *Lab) Inside(ctx context.Context, where string, command ...string) ([]st
 	return entry.Command(append(inside, command...)...), nil
 }
 
-// place resolves the name of a cluster or of a node to a cluster and the name of one of its nodes.
+// InsideEnv is an environment (KEY=VALUE) for what runs inside: with the kubeconfig that is valid there, and the lab's
+// mark, by which Down finds it.
+func (l *Lab) InsideEnv(environ []string) []string {
+	env := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
+		return strings.HasPrefix(variable, "KUBECONFIG=") || strings.HasPrefix(variable, marker+"=")
+	})
+	return append(env, "KUBECONFIG="+l.InsideKubeconfig(), marker+"="+filepath.Join(l.dir, "programs", "exec"))
+}
+
+// place resolves the name of a cluster or of a node to a cluster and the name of a network: that of one of its nodes, or
+// its own if it has none.
 func (l *Lab) place(where string) (Cluster, string, error) {
 	if n, err := l.node(where); err == nil {
 		return n.cluster, n.Name, nil
@@ -83,7 +94,10 @@ func (l *Lab) place(where string) (Cluster, string, error) {
 	if c.traffic == nil {
 		return Cluster{}, "", fmt.Errorf("lab %s has no networks of its own; make one that does with: hansa-lab up --traffic", l.opts.Name)
 	}
-	return c, c.nodeNames()[0], nil
+	if nodes := c.nodeNames(); len(nodes) > 0 {
+		return c, nodes[0], nil
+	}
+	return c, c.Name, nil
 }
 
 // resolvConf is the file that programs in the cluster's networks see as /etc/resolv.conf.
@@ -107,4 +121,52 @@ func EnterNames(resolvConf string, command []string) error {
 		return fmt.Errorf("looking for %s: %w", command[0], err)
 	}
 	return fmt.Errorf("starting %s: %w", path, syscall.Exec(path, command, os.Environ())) //nolint:gosec // G204: that is its purpose
+}
+
+// strangers are the processes in the lab's network namespaces that threw the lab's mark away. Their namespaces would live
+// as long as they do.
+func (l *Lab) strangers(ctx context.Context) []Process {
+	ours := map[string]bool{}
+	if client, err := l.Network(); err == nil {
+		if state, err := client.State(ctx); err == nil {
+			for _, path := range state.Namespaces {
+				if namespace, err := os.Readlink(path); err == nil {
+					ours[namespace] = true
+				}
+			}
+		}
+	}
+	for _, p := range marked(l.dir) {
+		if namespace, err := os.Readlink(procFile(p.PID, "ns/net")); err == nil {
+			ours[namespace] = true
+		}
+	}
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return nil
+	}
+	delete(ours, own) // control planes without traffic are where everybody is
+	return inNetworks(ours)
+}
+
+// inNetworks returns the living processes in network namespaces, except the calling process.
+func inNetworks(namespaces map[string]bool) []Process {
+	entries, err := os.ReadDir("/proc")
+	if err != nil || len(namespaces) == 0 {
+		return nil
+	}
+	var found []Process
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if namespace, err := os.Readlink(procFile(pid, "ns/net")); err != nil || !namespaces[namespace] {
+			continue
+		}
+		if p, err := Identify(pid); err == nil && p.Activity() != Gone {
+			found = append(found, p)
+		}
+	}
+	return found
 }

@@ -280,6 +280,7 @@ func (l *Lab) down(ctx context.Context) (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	strangers := l.strangers(ctx)
 	running := marked(filepath.Join(l.dir, "programs"))
 	for _, p := range programs {
 		running = append(running, p.Process)
@@ -291,6 +292,7 @@ func (l *Lab) down(ctx context.Context) (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	planes = append(planes, strangers...)
 	if err := end(ctx, append(planes, marked(l.dir)...), downGrace); err != nil {
 		return true, fmt.Errorf("ending lab %s: %w", l.opts.Name, err)
 	}

@@ -13,12 +13,19 @@ import (
 func (l *Lab) Memory() int64 {
 	var sum int64
 	for _, p := range marked(l.dir) {
-		data, err := os.ReadFile(procFile(p.PID, "smaps_rollup"))
-		if err == nil { // else it has just ended
-			sum += ParsePSS(data)
-		}
+		sum += p.Share()
 	}
 	return sum
+}
+
+// Share is what the process takes of the machine's memory, in bytes: pages that it shares count in equal parts for those
+// who share them (PSS, as the kernel calls it). It is 0 for a process that has ended.
+func (p Process) Share() int64 {
+	data, err := os.ReadFile(procFile(p.PID, "smaps_rollup"))
+	if err != nil {
+		return 0
+	}
+	return ParsePSS(data)
 }
 
 // ParsePSS reads a process's proportional share of memory, in bytes, from its smaps_rollup; 0 if it is not told.

@@ -136,7 +136,7 @@ func (p Process) Signal(sig syscall.Signal) error {
 }
 
 // Memory returns the resident bytes of the process, and how many of them are anonymous: the processes of a lab run
-// the same binary, whose pages they share. Both are 0 for a process that has ended.
+// the same binary, whose pages they share. Both are 0 for a process that has ended. Share is what it takes of the machine.
 func (p Process) Memory() (resident, anonymous int64) {
 	if p.Activity() == Gone {
 		return 0, 0

@@ -64,18 +64,18 @@ func (l *Lab) startProgram(ctx context.Context, name, where string, command, env
 	if err := rotate(log); err != nil {
 		return Program{}, err
 	}
-	full, kubeconfig := append([]string{path}, command[1:]...), l.Kubeconfig()
+	full, environ := append([]string{path}, command[1:]...), append(os.Environ(), "KUBECONFIG="+l.Kubeconfig())
 	if where != "" {
 		if full, err = l.Inside(ctx, where, full...); err != nil {
 			return Program{}, err
 		}
-		kubeconfig = l.InsideKubeconfig()
+		environ = l.InsideEnv(os.Environ())
 	}
 	ch, err := start(launch{
 		record:  l.programRecord(name),
 		log:     log,
 		command: full,
-		env:     append(append(os.Environ(), "KUBECONFIG="+kubeconfig), env...),
+		env:     append(environ, env...),
 	})
 	if err != nil {
 		return Program{}, err

@@ -38,6 +38,7 @@ type ClusterStatus struct {
 	Version    string          `json:"version"` // of Kubernetes, as the API server says; "" if it does not answer
 	RSS        int64           `json:"rssBytes"`
 	Anonymous  int64           `json:"anonymousBytes"` // of RSS: what is not the shared binary or files
+	PSS        int64           `json:"pssBytes"`       // like RSS, with shared pages in equal parts
 	Components []ProcessStatus `json:"components"`     // in starting order
 	Nodes      []NodeStatus    `json:"nodes,omitempty"`
 }
@@ -56,6 +57,7 @@ type ProcessStatus struct {
 	PID       int      `json:"pid"` // 0 if it does not run
 	RSS       int64    `json:"rssBytes"`
 	Anonymous int64    `json:"anonymousBytes"`
+	PSS       int64    `json:"pssBytes"`
 	Log       string   `json:"log"`
 }
 
@@ -115,6 +117,7 @@ func (c Cluster) status(ctx context.Context) (ClusterStatus, error) {
 		count[p.State]++
 		s.RSS += p.RSS
 		s.Anonymous += p.Anonymous
+		s.PSS += p.PSS
 		s.Components = append(s.Components, p)
 	}
 	for _, n := range c.nodes() {
@@ -125,6 +128,7 @@ func (c Cluster) status(ctx context.Context) (ClusterStatus, error) {
 		count[status.State]++
 		s.RSS += status.RSS
 		s.Anonymous += status.Anonymous
+		s.PSS += status.PSS
 		s.Nodes = append(s.Nodes, status)
 	}
 	ready := false
@@ -161,6 +165,7 @@ func (n node) status(ctx context.Context) (NodeStatus, error) {
 		resident, anonymous := p.Memory()
 		s.RSS += resident
 		s.Anonymous += anonymous
+		s.PSS += p.Share()
 	}
 	if s.State == Running {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -198,6 +203,7 @@ func processStatus(name string, p Process, log string) ProcessStatus {
 	if s.State != Gone {
 		s.PID = p.PID
 		s.RSS, s.Anonymous = p.Memory()
+		s.PSS = p.Share()
 	}
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -60,7 +61,7 @@ func (t *Traffic) equal(other *Traffic) bool {
 	if t == nil || other == nil {
 		return t == other
 	}
-	return t.Nodes == other.Nodes && t.Flat == other.Flat
+	return t.Nodes == other.Nodes && t.Flat == other.Flat && maps.Equal(t.Regions, other.Regions)
 }
 
 // ErrUnprivileged means that the kernel lets the caller make no network namespaces.
@@ -83,22 +84,12 @@ func (l *Lab) Network() (*network.Client, error) {
 	return network.NewClient(l.networkSocket()), nil
 }
 
-// startNetwork makes the namespaces of the lab and waits until they can be entered. Each cluster's API server port is
-// listened on first, so that nobody else can take it.
-func (l *Lab) startNetwork(ctx context.Context, m manifest, clusters []Cluster) error {
+// startNetwork makes the namespaces of the lab and waits until they can be entered. It is given the sockets that listen
+// for the clusters' API servers, which it closes: the process has its own copies.
+func (l *Lab) startNetwork(ctx context.Context, m manifest, clusters []Cluster, files []*os.File) error {
+	defer closeAll(files)
 	spec := network.Spec{Socket: l.networkSocket(), Flat: m.Traffic.Flat, NFT: m.NFT}
-	var files []*os.File
-	defer func() {
-		for _, f := range files {
-			_ = f.Close() // the process has its own copies
-		}
-	}()
 	for _, c := range clusters {
-		f, err := listenerFile(c.ports.APIServer)
-		if err != nil {
-			return fmt.Errorf("starting the network: the port of the API server of %s: %w", c.Name, err)
-		}
-		files = append(files, f)
 		spec.Clusters = append(spec.Clusters, network.Cluster{
 			Name: c.Name, Index: c.index, Nodes: c.nodeNames(), Port: c.ports.APIServer,
 		})
@@ -123,11 +114,10 @@ func (l *Lab) startNetwork(ctx context.Context, m manifest, clusters []Cluster) 
 func startIsolated(what launch) (*child, error) {
 	what.attr = namespaces(false)
 	ch, err := start(what)
-	if !errors.Is(err, syscall.EPERM) {
-		return ch, err
+	if errors.Is(err, syscall.EPERM) {
+		what.attr = namespaces(true)
+		ch, err = start(what)
 	}
-	what.attr = namespaces(true)
-	ch, err = start(what)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
 		return nil, fmt.Errorf("%w: a lab with traffic needs root, or user namespaces, which this system refuses (%w); "+
 			"look at the settings user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns", ErrUnprivileged, err)
@@ -171,6 +161,12 @@ func namespaces(user bool) *syscall.SysProcAttr {
 		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
 	}
 	return attr
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
 }
 
 // listenerFile listens on a port of 127.0.0.1 and returns the socket as a file, which a child can inherit.
@@ -230,14 +226,43 @@ func RunNetwork(ctx context.Context, specFile string) error {
 // connect gives the clusters of a new lab their ports and makes their networks.
 func (l *Lab) connect(ctx context.Context, m manifest, clusters []Cluster) error {
 	ports := NewPorts(nil)
+	var files []*os.File
 	for i := range clusters {
-		c := &clusters[i]
-		for _, port := range c.ports.by() {
+		taken, f, err := takePorts(ports)
+		if err != nil {
+			closeAll(files)
+			return err
+		}
+		clusters[i].ports = taken
+		files = append(files, f)
+	}
+	if err := l.prepareAll(m, clusters); err != nil {
+		closeAll(files)
+		return err
+	}
+	return l.startNetwork(ctx, m, clusters, files)
+}
+
+// takePorts chooses ports for a cluster, and listens on that of the API server at once, so that nobody else can take it.
+func takePorts(ports *Ports) (clusterPorts, *os.File, error) {
+	for attempt := 1; ; attempt++ {
+		var taken clusterPorts
+		for _, port := range taken.by() {
 			var err error
 			if *port, err = ports.Free(); err != nil {
-				return err
+				return clusterPorts{}, nil, err
 			}
 		}
+		f, err := listenerFile(taken.APIServer)
+		if err == nil || attempt == bootAttempts {
+			return taken, f, err
+		}
+	}
+}
+
+// prepareAll writes the keys and configurations of all clusters and nodes.
+func (l *Lab) prepareAll(m manifest, clusters []Cluster) error {
+	for _, c := range clusters {
 		if err := c.prepare(time.Now()); err != nil {
 			return err
 		}
@@ -254,7 +279,7 @@ func (l *Lab) connect(ctx context.Context, m manifest, clusters []Cluster) error
 			}
 		}
 	}
-	return l.startNetwork(ctx, m, clusters)
+	return nil
 }
 
 // reviveNetwork makes the networks of a lab anew if the process that held them is gone. What ran in the old ones is
@@ -264,7 +289,10 @@ func (l *Lab) reviveNetwork(ctx context.Context, m manifest, clusters []Cluster)
 		return nil
 	}
 	r, err := readRecord(l.networkRecord())
-	if err != nil || r.Activity() != Gone {
+	if err != nil {
+		return err
+	}
+	if err := l.networkLives(ctx, r); err == nil || !errors.Is(err, network.ErrGone) {
 		return err
 	}
 	lost, err := l.controlPlanes()
@@ -274,8 +302,49 @@ func (l *Lab) reviveNetwork(ctx context.Context, m manifest, clusters []Cluster)
 	if err := end(ctx, append(lost, marked(filepath.Join(l.dir, "clusters"))...), 0); err != nil {
 		return err
 	}
-	l.out.say("the network of lab %s was gone; making it again", l.opts.Name)
-	return l.startNetwork(ctx, m, clusters)
+	l.out.say("the network of lab %s was gone; making it again, with links as they are at first", l.opts.Name)
+	var files []*os.File
+	for _, c := range clusters {
+		f, err := listenerFile(c.ports.APIServer)
+		if err != nil {
+			closeAll(files)
+			return fmt.Errorf("making the network of lab %s again: the port of the API server of %s: %w", l.opts.Name, c.Name, err)
+		}
+		files = append(files, f)
+	}
+	return l.startNetwork(ctx, m, clusters, files)
+}
+
+// networkLives asks the network process whether it is there. One that is ending is waited for; the error is
+// network.ErrGone if there is none.
+func (l *Lab) networkLives(ctx context.Context, r record) error {
+	if r.Activity() == Paused {
+		return fmt.Errorf("the network of lab %s is paused: continue process %d first (kill -CONT %d)", l.opts.Name, r.PID, r.PID)
+	}
+	_, err := network.NewClient(l.networkSocket()).State(ctx)
+	if errors.Is(err, network.ErrGone) {
+		return errors.Join(err, end(ctx, []Process{r.Process}, downGrace))
+	}
+	return err
+}
+
+// verify waits until all clusters of a lab that was not made just now are as `up` promises.
+func (l *Lab) verify(ctx context.Context, clusters []Cluster) error {
+	for _, c := range clusters {
+		if err := c.await(ctx, APIServer, nil); err != nil {
+			return err
+		}
+		if err := c.awaitReady(ctx, nil); err != nil {
+			return err
+		}
+		if len(c.nodes()) == 0 {
+			continue
+		}
+		if err := c.awaitDNS(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bootInside starts the control plane of a cluster in its own network, its nodes, and its DNS.

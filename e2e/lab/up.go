@@ -158,7 +158,7 @@ func (l *Lab) revive(ctx context.Context, m manifest) error {
 			l.out.say("%s started again", c.Name)
 		}
 	}
-	return nil
+	return l.verify(ctx, clusters)
 }
 
 // make boots the clusters of a new lab, all at once. It runs under the lock, in an empty directory.

@@ -2,6 +2,7 @@ package traffic_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -20,8 +21,15 @@ import (
 	"github.com/hansa-dev/hansa/e2e/script"
 )
 
-// labPrefix begins the names of the labs of this package; the process that owns them is the rest.
+// labPrefix begins the name of the lab that scripts share; the process that owns it is the rest. Scripts that make labs
+// have a number in between.
 const labPrefix = "traffic-"
+
+// mostAlone bounds the number of scripts that make labs.
+const mostAlone = 32
+
+// alone is the name of the lab of the n-th script that makes one.
+func alone(n int) string { return lab.OwnName(fmt.Sprintf("%s%d-", labPrefix, n)) }
 
 // world is the lab that scripts share, and the programs that all of them run.
 type world struct {
@@ -66,8 +74,10 @@ func (w *world) prepare(ctx context.Context) error {
 	if err := os.Chmod(w.dir, 0o755); err != nil {
 		return fmt.Errorf("opening the folder for programs: %w", err)
 	}
-	if err := lab.Sweep(ctx, labPrefix); err != nil {
-		return err
+	for n := range mostAlone + 1 {
+		if err := errors.Join(lab.Sweep(ctx, labPrefix), lab.Sweep(ctx, fmt.Sprintf("%s%d-", labPrefix, n))); err != nil {
+			return err
+		}
 	}
 	w.lab = lab.OwnName(labPrefix)
 	source, err := lab.FindSource()
@@ -162,12 +172,28 @@ func TestAlone(t *testing.T) {
 	number := 0
 	params := shared.params("testdata/alone", func(string) string {
 		number++
-		return fmt.Sprintf("%s-%d", shared.lab, number)
+		return alone(number)
 	})
+	params.Setup = takingDown(params.Setup)
 	if deadline, ok := t.Deadline(); ok {
 		params.Deadline = deadline
 	}
 	testscript.RunT(script.Serial{T: t}, params)
+}
+
+// takingDown is a setup after which the lab of a script goes down with the script, whatever becomes of that.
+func takingDown(setup func(*testscript.Env) error) func(*testscript.Env) error {
+	return func(env *testscript.Env) error {
+		if err := setup(env); err != nil {
+			return err
+		}
+		env.Defer(func() {
+			if err := shared.run(context.Background(), "--name="+env.Getenv("LAB"), "down"); err != nil {
+				env.T().Log(err)
+			}
+		})
+		return nil
+	}
 }
 
 // params are those of the scripts in a folder; labOf names the lab of a script.

@@ -19,7 +19,19 @@ const (
 	exitOK    = 0
 	exitError = 1
 	exitUsage = 2
+
+	exitNoCommand = 127 // as shells have it
 )
+
+// codeError is a failure with an exit code of its own.
+type codeError struct {
+	error
+
+	code int
+}
+
+// Unwrap makes the cause visible to errors.Is.
+func (e codeError) Unwrap() error { return e.error }
 
 // usageError is a command line that makes no sense, as opposed to one that failed.
 type usageError struct{ error }
@@ -30,9 +42,12 @@ func (e usageError) Unwrap() error { return e.error }
 // ExitCode is the exit code for the error of a command: 0 for none, 2 for a wrong command line, else 1.
 func ExitCode(err error) int {
 	var usage usageError
+	var coded codeError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &coded):
+		return coded.code
 	case errors.As(err, &usage):
 		return exitUsage
 	default:

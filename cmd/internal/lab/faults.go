@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ func (o *options) targetCommand(use, short, targets string, programs bool,
 			if len(args) >= 1 && len(args) <= 3 {
 				return nil
 			}
-			return exactly("TARGET")(cmd, args)
+			return usageError{fmt.Errorf("%s takes TARGET, or KIND NAME; got %q", cmd.CommandPath(), args)}
 		},
 		ValidArgsFunction: o.completeTargets(func(target string) bool {
 			return programs || !strings.HasPrefix(target, "program/")
@@ -86,7 +87,7 @@ func (o *options) runCommand() *cobra.Command {
 		Use:   "run NAME -- COMMAND [ARG...]",
 		Short: "Run a program in the background as a part of the lab",
 		Long: `Run a program in the background as a part of the lab: status shows it, its output goes to a log file, and down
-ends it. KUBECONFIG is set to the lab's kubeconfig.`,
+ends it. KUBECONFIG is set to the lab's kubeconfig; with --in, to the one that is valid in the lab's networks.`,
 		Example: "  hansa-lab run hansa-hub -- bin/hansa hub",
 		Args:    withCommand("run", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -62,6 +62,9 @@ Pods stay Pending.`,
 
 // addTraffic takes over the flags that concern traffic, which are of no use without it.
 func (o *options) addTraffic(cmd *cobra.Command, traffic bool, networks lab.Traffic) error {
+	if traffic && networks.Nodes < 1 {
+		return usageError{fmt.Errorf("--nodes=%d: a cluster has 1 to %d", networks.Nodes, lab.MaxNodes)}
+	}
 	if traffic {
 		o.lab.Traffic = &networks
 		return nil

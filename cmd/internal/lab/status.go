@@ -22,8 +22,8 @@ func (o *options) statusCommand() *cobra.Command {
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "" && output != "json" {
-				return usageError{fmt.Errorf("output format %q: json is the only one besides the table", output)}
+			if err := checkOutput(output); err != nil {
+				return err
 			}
 			l, err := o.open()
 			if err != nil {
@@ -44,6 +44,14 @@ func (o *options) statusCommand() *cobra.Command {
 	return cmd
 }
 
+// checkOutput refuses output formats that there are not; before anything is done.
+func checkOutput(format string) error {
+	if format == "" || format == "json" {
+		return nil
+	}
+	return usageError{fmt.Errorf("output format %q: json is the only one besides the table", format)}
+}
+
 func (o *options) printJSON(value any) error {
 	enc := json.NewEncoder(o.streams.Out)
 	enc.SetIndent("", "  ")
@@ -53,23 +61,28 @@ func (o *options) printJSON(value any) error {
 // printTop shows what uses the memory.
 func printTop(out io.Writer, s lab.Status) error {
 	var b strings.Builder
-	b.WriteString("CLUSTER\tSTATE\tPODS\tREADY\tMEMORY\tANONYMOUS\n")
+	b.WriteString("CLUSTER\tSTATE\tPODS\tREADY\tMEMORY\tANONYMOUS\n") // memory: shared pages in equal parts
 	var sum lab.ClusterStatus
 	for _, c := range s.Clusters {
 		pods, ready := countPods(c.Nodes)
-		fmt.Fprintf(&b, "%s\t%s\t%d\t%d\t%s\t%s\n", c.Name, c.State, pods, ready, mebibytes(c.RSS), mebibytes(c.Anonymous))
-		sum.RSS += c.RSS
+		fmt.Fprintf(&b, "%s\t%s\t%d\t%d\t%s\t%s\n", c.Name, c.State, pods, ready, mebibytes(c.PSS), mebibytes(c.Anonymous))
+		sum.PSS += c.PSS
 		sum.Anonymous += c.Anonymous
 		sum.Nodes = append(sum.Nodes, c.Nodes...)
 	}
+	if s.Network != nil {
+		fmt.Fprintf(&b, "(network)\t%s\t\t\t%s\t%s\n", s.Network.State, mebibytes(s.Network.PSS), mebibytes(s.Network.Anonymous))
+		sum.PSS += s.Network.PSS
+		sum.Anonymous += s.Network.Anonymous
+	}
 	pods, ready := countPods(sum.Nodes)
-	fmt.Fprintf(&b, "all\t\t%d\t%d\t%s\t%s\n", pods, ready, mebibytes(sum.RSS), mebibytes(sum.Anonymous))
+	fmt.Fprintf(&b, "all\t\t%d\t%d\t%s\t%s\n", pods, ready, mebibytes(sum.PSS), mebibytes(sum.Anonymous))
 	if len(sum.Nodes) > 0 {
 		b.WriteString("\nNODE\tSTATE\tPODS\tREADY\tMEMORY\n")
 	}
 	for _, n := range sum.Nodes {
 		pods, ready := countPods([]lab.NodeStatus{n})
-		fmt.Fprintf(&b, "%s\t%s\t%d\t%d\t%s\n", n.Name, n.State, pods, ready, mebibytes(n.RSS))
+		fmt.Fprintf(&b, "%s\t%s\t%d\t%d\t%s\n", n.Name, n.State, pods, ready, mebibytes(n.PSS))
 	}
 	if pods > 0 {
 		b.WriteString("\nPOD\tNODE\tPHASE\tREADY\tIP\tMEMORY\n")
@@ -102,6 +115,9 @@ func printStatus(out io.Writer, s lab.Status) error {
 	var b strings.Builder
 	if !s.Complete {
 		fmt.Fprintf(&b, "lab %s is being made, or was interrupted while it was\n", s.Name)
+	}
+	if s.Network != nil && s.Network.State != lab.Running {
+		fmt.Fprintf(&b, "the network of lab %s is %s: nothing reaches its clusters; `hansa-lab up`, with the flags that made it, makes it again\n", s.Name, s.Network.State)
 	}
 	b.WriteString("CLUSTER\tSTATE\tVERSION\tURL\tMEMORY\tPIDS\n")
 	for _, c := range s.Clusters {

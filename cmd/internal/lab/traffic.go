@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/hansa-dev/hansa/e2e/lab"
 	"github.com/hansa-dev/hansa/e2e/lab/network"
+	"github.com/hansa-dev/hansa/e2e/lab/wan/link"
 )
 
 // networkCommand is the process that holds a lab's networks; `up` starts it in namespaces of its own.
@@ -34,7 +35,13 @@ func (o *options) insideCommand() *cobra.Command {
 		Use:    "inside RESOLV-CONF -- COMMAND [ARG...]",
 		Hidden: true,
 		Args:   withCommand("inside", "RESOLV-CONF"),
-		RunE:   func(_ *cobra.Command, args []string) error { return lab.EnterNames(args[0], args[1:]) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			err := lab.EnterNames(args[0], args[1:])
+			if errors.Is(err, exec.ErrNotFound) {
+				return codeError{err, exitNoCommand}
+			}
+			return err
+		},
 	}
 }
 
@@ -74,7 +81,7 @@ code is that of the command.`,
 				return fmt.Errorf("entering a network needs the program nsenter of util-linux: %w", err)
 			}
 			// The caller's terminal, signals and exit code are the command's own.
-			err = syscall.Exec(path, command, append(os.Environ(), "KUBECONFIG="+l.InsideKubeconfig())) //nolint:gosec // G204: that is its purpose
+			err = syscall.Exec(path, command, l.InsideEnv(os.Environ())) //nolint:gosec // G204: that is its purpose
 			return fmt.Errorf("starting %s: %w", path, err)
 		},
 	}
@@ -143,6 +150,9 @@ func (o *options) linksCommand(use, short, long string, do func(context.Context,
 		Use: use + " FROM [TO]", Short: short, Long: short + "." + long + linkHelp,
 		Args: fromTo, ValidArgsFunction: o.completeClusters,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(s.output); err != nil {
+				return err
+			}
 			client, err := o.network()
 			if err != nil {
 				return err
@@ -185,9 +195,9 @@ func (o *options) linkCommand() *cobra.Command {
 				change.Bandwidth = &bandwidth
 			}
 			if flags.Changed("loss") {
-				share, err := percentage(loss)
+				share, err := link.ParseLoss(loss)
 				if err != nil {
-					return nil, usageError{err}
+					return nil, usageError{fmt.Errorf("--loss: %w", err)}
 				}
 				change.Loss = &share
 			}
@@ -215,19 +225,6 @@ func allLinks(ctx context.Context, client *network.Client, change network.Change
 	return state.Links, err
 }
 
-// percentage reads 1% or 0.01.
-func percentage(text string) (float64, error) {
-	number, percent := strings.CutSuffix(text, "%")
-	share, err := strconv.ParseFloat(number, 64)
-	if percent {
-		share /= 100
-	}
-	if err != nil || !(share >= 0 && share <= 1) { // also NaN
-		return 0, fmt.Errorf("--loss=%s: write a share from 0%% to 100%%, or from 0 to 1", text)
-	}
-	return share, nil
-}
-
 func (o *options) cutCommand() *cobra.Command {
 	return o.linksCommand("cut", "Cut links: packets are lost without a word", "", func(ctx context.Context, c *network.Client, s network.Ends) ([]network.Link, error) {
 		return c.Cut(ctx, s)
@@ -241,12 +238,8 @@ func (o *options) healCommand() *cobra.Command {
 }
 
 func (o *options) printLinks(output string, changed []network.Link) error {
-	switch output {
-	case "json":
+	if output == "json" {
 		return o.printJSON(changed)
-	case "":
-	default:
-		return usageError{fmt.Errorf("output format %q: json is the only one besides the table", output)}
 	}
 	var b strings.Builder
 	b.WriteString("FROM\tTO\tSTATE\tDELAY\tJITTER\tLOSS\tBANDWIDTH\tPACKETS\tDROPPED\n")
@@ -272,18 +265,19 @@ func (o *options) topCommand() *cobra.Command {
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
 			l, err := o.open()
 			if err != nil {
 				return err
 			}
 			status, err := l.Status(cmd.Context())
-			switch {
-			case err != nil:
+			if err != nil {
 				return err
-			case output == "json":
+			}
+			if output == "json" {
 				return o.printJSON(status)
-			case output != "":
-				return usageError{fmt.Errorf("output format %q: json is the only one besides the table", output)}
 			}
 			return printTop(o.streams.Out, status)
 		},
@@ -296,9 +290,14 @@ func (o *options) topCommand() *cobra.Command {
 // errPod is what is said of a pod that is not named in full.
 var errPod = errors.New("name a pod by its cluster and NAMESPACE/NAME: pod m1 default/web-0")
 
+// kinds are what can be killed, paused and resumed by kind and name.
+var kinds = []string{"pod", "node", "cluster", "program", "etcd", "apiserver", "controller-manager", "scheduler", "kwok"}
+
 // targetOf turns the arguments of kill, pause and resume into a target: TARGET, or KIND NAME, or pod CLUSTER NAMESPACE/NAME.
 func targetOf(args []string) (string, error) {
 	switch {
+	case len(args) == 1 && slices.Contains(kinds, args[0]):
+		return "", usageError{fmt.Errorf("%s of what? Name it too; a pod by its cluster and NAMESPACE/NAME", args[0])}
 	case len(args) == 1:
 		return args[0], nil
 	case args[0] == "pod":
@@ -314,9 +313,10 @@ func targetOf(args []string) (string, error) {
 		return name, nil
 	case "program":
 		return "program/" + name, nil
-	case "etcd", "apiserver", "controller-manager", "scheduler":
-		return name + "/" + kind, nil
 	default:
-		return "", usageError{fmt.Errorf("kind %q: there are pod, node, cluster, program, etcd, apiserver, controller-manager and scheduler", kind)}
+		if slices.Contains(kinds, kind) {
+			return name + "/" + kind, nil
+		}
+		return "", usageError{fmt.Errorf("kind %q: there are %s", kind, strings.Join(kinds, ", "))}
 	}
 }

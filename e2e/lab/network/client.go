@@ -15,7 +15,7 @@ import (
 )
 
 // ErrGone means that the network process of a lab does not run.
-var ErrGone = errors.New("the network of the lab does not run: take the lab down and up again")
+var ErrGone = errors.New("the network of the lab does not run: `hansa-lab up`, with the flags that made the lab, makes it again")
 
 // State is what a network process tells of itself.
 type State struct {
@@ -79,7 +79,7 @@ func NewClient(socket string) *Client {
 	return &Client{socket: socket, http: &http.Client{
 		Timeout: patience,
 		Transport: &http.Transport{
-			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) },
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, socket) },
 			DisableKeepAlives: true, // a Client need not be closed
 		},
 	}}

@@ -25,7 +25,6 @@ var (
 	FD           = namespace.fd
 	Up           = up
 	Listen       = listen
-	Dial         = dial
 	CheckSpec    = Spec.check
 )
 

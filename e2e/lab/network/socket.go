@@ -57,8 +57,8 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// dial connects to a socket.
-func dial(ctx context.Context, path string) (net.Conn, error) {
+// Dial connects to a unix socket, whose path may be longer than the 107 bytes that an address can hold.
+func Dial(ctx context.Context, path string) (net.Conn, error) {
 	var conn net.Conn
 	err := within(path, func(short string) error {
 		var dialer net.Dialer
