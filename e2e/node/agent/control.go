@@ -110,17 +110,86 @@ func (a *Agent) serveSignal(w http.ResponseWriter, namespace, name string, sig s
 		answer(w, http.StatusNotFound, map[string]string{"error": fmt.Sprintf("there is no pod %s/%s on node %s", namespace, name, a.config.Name)})
 		return
 	}
-	var errs []error
-	for _, pid := range target.pids(processesByNamespace()) {
-		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			errs = append(errs, fmt.Errorf("signalling process %d of pod %s/%s: %w", pid, namespace, name, err))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		answer(w, http.StatusInternalServerError, map[string]string{"error": err.Error()})
+	if err := target.signal(sig); err != nil {
+		answer(w, http.StatusInternalServerError, map[string]string{"error": fmt.Sprintf("signalling pod %s/%s: %v", namespace, name, err)})
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// signal sends a signal to all processes of the containers that run now. Those that are started in place of killed ones
+// are not meant, so the namespaces are held: the kernel uses their names again.
+func (w *worker) signal(sig syscall.Signal) error {
+	namespaces, release := w.holdNamespaces()
+	defer release()
+	list := func() []int {
+		processes := processesByNamespace()
+		var pids []int
+		for _, ns := range namespaces {
+			pids = append(pids, processes[ns]...)
+		}
+		return pids
+	}
+	send := func(pid int) error { return syscall.Kill(pid, sig) }
+	if sig == syscall.SIGCONT { // who is paused starts nobody, and who goes on may do so for ever
+		return signalEach(list(), map[int]bool{}, send)
+	}
+	return signalAll(list, send)
+}
+
+// signalAll signals the processes that are listed until there is none that has not been: one may have started another
+// between the listing and its own signal.
+func signalAll(list func() []int, send func(pid int) error) error {
+	done := map[int]bool{}
+	var errs []error
+	for {
+		before := len(done)
+		errs = append(errs, signalEach(list(), done, send))
+		if len(done) == before {
+			return errors.Join(errs...)
+		}
+	}
+}
+
+// signalEach signals those processes that are not done. It is no error if one has ended.
+func signalEach(pids []int, done map[int]bool, send func(pid int) error) error {
+	var errs []error
+	for _, pid := range pids {
+		if done[pid] {
+			continue
+		}
+		done[pid] = true
+		if err := send(pid); err != nil && !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, fmt.Errorf("process %d: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// holdNamespaces names the PID namespaces of the containers that run, and keeps the names from being given to others
+// until release is called.
+func (w *worker) holdNamespaces() (names []string, release func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var held []*os.File
+	for _, v := range w.shown {
+		if v.current == nil || v.current.ctx.Err() != nil {
+			continue
+		}
+		f, err := os.Open(filepath.Join("/proc", strconv.Itoa(v.current.process.PID), "ns", "pid"))
+		if err != nil { // it has just ended
+			continue
+		}
+		held = append(held, f)
+		if name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names, func() {
+		for _, f := range held {
+			_ = f.Close()
+		}
+	}
 }
 
 // pids are the processes of the pod's containers.

@@ -30,6 +30,9 @@ func SubPath(volume, sub string) (string, error) { return subPath(volume, sub) }
 // OnlyAPIServer is onlyAPIServer.
 func OnlyAPIServer(next http.Handler) http.Handler { return onlyAPIServer(next) }
 
+// SignalAll is signalAll.
+func SignalAll(list func() []int, send func(pid int) error) error { return signalAll(list, send) }
+
 // Relay is relay.
 func Relay(ctx context.Context, stream io.ReadWriteCloser, conn *net.TCPConn) {
 	relay(ctx, stream, conn)

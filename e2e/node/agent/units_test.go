@@ -2,12 +2,16 @@ package agent_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +52,42 @@ func TestAddresses(t *testing.T) {
 	a.Free(netip.MustParseAddr("10.1.1.2"))
 	if got := take(); got != "10.1.1.2" {
 		t.Errorf("the only one that is free is not given out, but %s", got)
+	}
+}
+
+func TestSignalAll(t *testing.T) {
+	errRefused := errors.New("refused")
+	for _, test := range []struct {
+		reason   string
+		children map[int][]int // that a process starts just before its signal arrives
+		ended    int           // a process that is gone by then
+		refused  int           // one that cannot be signalled
+		want     []int
+		err      string
+	}{
+		{reason: "one process", want: []int{1}},
+		{reason: "one that starts others, which do so too", children: map[int][]int{1: {2, 3}, 3: {4}, 4: {5}}, want: []int{1, 2, 3, 4, 5}},
+		{reason: "one that has ended is no error", children: map[int][]int{1: {2, 3}}, ended: 2, want: []int{1, 2, 3}},
+		{reason: "an error does not save the others", children: map[int][]int{1: {2, 3}}, refused: 2, want: []int{1, 2, 3}, err: "process 2: refused"},
+	} {
+		live, signalled := []int{1}, []int{}
+		err := agent.SignalAll(func() []int { return slices.Clone(live) }, func(pid int) error {
+			signalled = append(signalled, pid)
+			live = append(live, test.children[pid]...)
+			switch pid {
+			case test.ended:
+				return syscall.ESRCH
+			case test.refused:
+				return errRefused
+			}
+			return nil
+		})
+		if !slices.Equal(signalled, test.want) {
+			t.Errorf("%s: %v were signalled, want %v, each once", test.reason, signalled, test.want)
+		}
+		if got := fmt.Sprint(err); test.err == "" && err != nil || test.err != "" && got != test.err {
+			t.Errorf("%s: the error is %v, want %q", test.reason, err, test.err)
+		}
 	}
 }
 
