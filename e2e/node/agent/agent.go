@@ -10,6 +10,8 @@
 // configMap, secret, downwardAPI and projected, host namespaces other than the network, ephemeral containers, and
 // changing a container's resources. Containers of a pod have IPC namespaces of their own.
 //
+// A pod that asks for another user than root or for a port of the node has an event that says that the lab ignores it.
+//
 // What would make a container master of the machine, where root has started the lab, is refused with an event and
 // CreateContainerConfigError: privileged containers, and capabilities that do not only concern the container's own
 // network and processes, such as SYS_ADMIN, MKNOD, SYS_PTRACE or ALL. Volumes of the machine's files and its PID and IPC

@@ -113,7 +113,7 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.agent, err = agent.New(ctx, agent.Parts{
 		Config: config.Config{
-			Cluster: "m1", Name: "node", Labels: map[string]string{corev1.LabelTopologyZone: "a"}, Address: netip.MustParseAddr("10.9.1.1"), ClusterDNS: netip.MustParseAddr("10.96.0.10"), ClusterDomain: "cluster.local",
+			Cluster: "m1", Name: "node", Labels: map[string]string{corev1.LabelTopologyZone: "a"}, Capacity: map[string]string{"cpu": "16"}, Address: netip.MustParseAddr("10.9.1.1"), ClusterDNS: netip.MustParseAddr("10.96.0.10"), ClusterDomain: "cluster.local",
 			StateDir: w.state, Shim: nstest.Program, Images: []config.Image{{Name: "shell", Command: []string{"/bin/sh"}}},
 		},
 		Client: w.client, Events: recorder, Table: process.NewTable(), Bridge: bridge, Log: slog.New(slog.DiscardHandler),
@@ -352,14 +352,19 @@ func (w *world) configuration(t *testing.T) {
 
 // place shows that a container is told where it runs, and that it may know better.
 func (w *world) place(t *testing.T) {
-	pod := w.create(t, "place", "echo $CLUSTER/$ZONE/$NODE_NAME $POD_NAMESPACE/$POD_NAME at $POD_IP; "+sleep, func(pod *corev1.Pod) {
-		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "ZONE", Value: "its own"}}
+	pod := w.create(t, "place", "echo $CLUSTER/$ZONE/$NODE_NAME $POD_NAMESPACE/$POD_NAME $CPUS at $POD_IP; "+sleep, func(pod *corev1.Pod) {
+		pod.Spec.Containers[0].Env = []corev1.EnvVar{
+			{Name: "ZONE", Value: "its own"},
+			{Name: "CPUS", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu"}}},
+		}
+		pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 8080}}
 	})
 	w.waitFor(t, "place", "Running running ready")
 	w.mu.Lock()
-	want := "m1/its own/node n/place at " + w.pods["place"].Status.PodIP + "\n"
+	want := "m1/its own/node n/place 16 at " + w.pods["place"].Status.PodIP + "\n"
 	w.mu.Unlock()
 	w.waitLog(t, "place", want)
+	w.waitEvent(t, "Warning Ignored hostPort 8080 of container c is ignored")
 	w.remove(t, pod, 0)
 }
 
@@ -542,6 +547,9 @@ func (w *world) control(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = dir.Close() }()
+	if info, err := os.Stat(filepath.Join(w.state, w.socket)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the control socket is %v, %v: others may command the node", info, err)
+	}
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), w.socket))
 	}}}

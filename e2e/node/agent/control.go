@@ -75,6 +75,9 @@ func listenUnix(dir, name string) (net.Listener, error) {
 		return nil, err
 	}
 	listener.SetUnlinkOnClose(false) // the name means nothing once the directory is closed
+	if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("closing the socket to other users: %w", err), listener.Close())
+	}
 	return listener, nil
 }
 

@@ -20,10 +20,7 @@ func NodeObject(c config.Config, version string, now time.Time) *corev1.Node {
 		corev1.LabelHostname: c.Name, corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH,
 	}
 	maps.Copy(labels, c.Labels)
-	resources := corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("100Gi")}
-	for name, quantity := range c.Capacity {
-		resources[corev1.ResourceName(name)] = resource.MustParse(quantity)
-	}
+	resources := allocatable(c)
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: c.Name, Labels: labels},
 		Spec:       corev1.NodeSpec{PodCIDR: c.PodCIDR.String(), PodCIDRs: []string{c.PodCIDR.String()}},
@@ -41,6 +38,15 @@ func NodeObject(c config.Config, version string, now time.Time) *corev1.Node {
 			},
 		},
 	}
+}
+
+// allocatable is what the node says that it has for pods, which is all of it.
+func allocatable(c config.Config) corev1.ResourceList {
+	resources := corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("100Gi")}
+	for name, quantity := range c.Capacity {
+		resources[corev1.ResourceName(name)] = resource.MustParse(quantity)
+	}
+	return resources
 }
 
 func nodeConditions(now time.Time) []corev1.NodeCondition {

@@ -51,6 +51,9 @@ func (w *worker) prepare(ctx context.Context) error {
 		return &setupError{"FailedMount", err}
 	}
 	w.pod.IP = w.ip()
+	for _, message := range podspec.Ignored(pod) { // once, for from now on the pod is set up
+		w.event(corev1.EventTypeWarning, "Ignored", "%s", message)
+	}
 	return nil
 }
 
@@ -115,7 +118,7 @@ func (w *worker) complainSetup(err error) {
 
 // fetch gets the ConfigMaps and Secrets that the environment of a container refers to.
 func (a *Agent) fetch(ctx context.Context, namespace string, c *corev1.Container) (podspec.Objects, error) {
-	objects := podspec.Objects{ConfigMaps: map[string]*corev1.ConfigMap{}, Secrets: map[string]*corev1.Secret{}}
+	objects := podspec.Objects{ConfigMaps: map[string]*corev1.ConfigMap{}, Secrets: map[string]*corev1.Secret{}, Node: allocatable(a.config)}
 	configMaps, secrets := podspec.References(c)
 	for _, name := range configMaps {
 		object, err := a.client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})

@@ -30,7 +30,7 @@ func (v *volumes) project(ctx context.Context, pod *corev1.Pod, name string, one
 		case source.Secret != nil:
 			err = v.secret(ctx, pod, source.Secret, one.mode, files)
 		case source.DownwardAPI != nil:
-			err = downward(pod, source.DownwardAPI, one.mode, files)
+			err = v.downward(pod, source.DownwardAPI, one.mode, files)
 		case source.ServiceAccountToken != nil:
 			err = v.token(ctx, pod, name, source.ServiceAccountToken, one.mode, files)
 		default:
@@ -116,7 +116,7 @@ func addFile(files map[string]file, path, data string, own *int32, mode os.FileM
 	return nil
 }
 
-func downward(pod *corev1.Pod, p *corev1.DownwardAPIProjection, mode os.FileMode, files map[string]file) error {
+func (v *volumes) downward(pod *corev1.Pod, p *corev1.DownwardAPIProjection, mode os.FileMode, files map[string]file) error {
 	for _, item := range p.Items {
 		var value string
 		var err error
@@ -124,7 +124,7 @@ func downward(pod *corev1.Pod, p *corev1.DownwardAPIProjection, mode os.FileMode
 		case item.FieldRef != nil:
 			value, err = podspec.Field(pod, item.FieldRef.FieldPath)
 		case item.ResourceFieldRef != nil:
-			value, err = podspec.Resource(pod, &corev1.Container{}, item.ResourceFieldRef)
+			value, err = podspec.Resource(pod, &corev1.Container{}, item.ResourceFieldRef, allocatable(v.agent.config))
 		}
 		if err == nil {
 			err = addFile(files, item.Path, value, item.Mode, mode)

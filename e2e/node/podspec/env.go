@@ -17,6 +17,7 @@ import (
 type Objects struct {
 	ConfigMaps map[string]*corev1.ConfigMap
 	Secrets    map[string]*corev1.Secret
+	Node       corev1.ResourceList // what the node has for Pods
 }
 
 // References returns the names of the ConfigMaps and Secrets that the environment of a container refers to.
@@ -145,7 +146,7 @@ func envValue(pod *corev1.Pod, c *corev1.Container, env corev1.EnvVar, v *Variab
 		value, err = Field(pod, from.FieldRef.FieldPath)
 		return value, true, err
 	case from.ResourceFieldRef != nil:
-		value, err = Resource(pod, c, from.ResourceFieldRef)
+		value, err = Resource(pod, c, from.ResourceFieldRef, objects.Node)
 		return value, true, err
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
@@ -221,8 +222,9 @@ func quoted(values map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Resource returns a container's request or limit, divided by the divisor and rounded up.
-func Resource(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, error) {
+// Resource returns a container's request or limit, divided by the divisor and rounded up. Without a limit, all that the
+// node has is the limit.
+func Resource(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, node corev1.ResourceList) (string, error) {
 	if ref.ContainerName != "" {
 		of := slices.IndexFunc(pod.Spec.Containers, func(o corev1.Container) bool { return o.Name == ref.ContainerName })
 		if of < 0 {
@@ -231,11 +233,12 @@ func Resource(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSel
 		c = &pod.Spec.Containers[of]
 	}
 	kind, name, _ := strings.Cut(ref.Resource, ".")
-	list := c.Resources.Limits
+	quantity, limited := c.Resources.Limits[corev1.ResourceName(name)]
 	if kind == "requests" {
-		list = c.Resources.Requests
+		quantity = c.Resources.Requests[corev1.ResourceName(name)]
+	} else if !limited {
+		quantity = node[corev1.ResourceName(name)]
 	}
-	quantity := list[corev1.ResourceName(name)]
 	divisor := ref.Divisor
 	if divisor.IsZero() {
 		divisor = resource.MustParse("1")

@@ -167,6 +167,7 @@ func TestField(t *testing.T) {
 }
 
 func TestResource(t *testing.T) {
+	node := corev1.ResourceList{"cpu": resource.MustParse("16"), "memory": resource.MustParse("8Gi"), "ephemeral-storage": resource.MustParse("1Gi")}
 	c := &corev1.Container{Name: "c", Resources: corev1.ResourceRequirements{
 		Limits:   corev1.ResourceList{"cpu": resource.MustParse("1500m"), "memory": resource.MustParse("100Mi")},
 		Requests: corev1.ResourceList{"cpu": resource.MustParse("250m")},
@@ -176,17 +177,18 @@ func TestResource(t *testing.T) {
 		{"in thousandths they need not be", "requests.cpu", "1m", "250"},
 		{"memory is in bytes", "limits.memory", "", "104857600"},
 		{"or in other units", "limits.memory", "1Mi", "100"},
-		{"what is not set is nothing", "requests.memory", "1", "0"},
+		{"what is not requested is nothing", "requests.memory", "1", "0"},
+		{"without a limit there is what the node has", "limits.ephemeral-storage", "1Mi", "1024"},
 	} {
 		ref := &corev1.ResourceFieldSelector{Resource: test.name}
 		if test.divisor != "" {
 			ref.Divisor = resource.MustParse(test.divisor)
 		}
-		if got, err := podspec.Resource(thePod(), c, ref); got != test.want || err != nil {
+		if got, err := podspec.Resource(thePod(), c, ref, node); got != test.want || err != nil {
 			t.Errorf("%s: %s/%s is %q, %v, want %q", test.reason, test.name, test.divisor, got, err, test.want)
 		}
 	}
-	if _, err := podspec.Resource(thePod(), c, &corev1.ResourceFieldSelector{ContainerName: "x", Resource: "limits.cpu"}); err == nil {
+	if _, err := podspec.Resource(thePod(), c, &corev1.ResourceFieldSelector{ContainerName: "x", Resource: "limits.cpu"}, node); err == nil {
 		t.Error("a container that there is not has limits")
 	}
 }
@@ -201,6 +203,42 @@ func TestPlace(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, podspec.Place(node, thePod()).List()); diff != "" {
 		t.Errorf("where a container runs (-want +got):\n%s", diff)
+	}
+}
+
+func TestIgnored(t *testing.T) {
+	const users, port = "runAsNonRoot and runAsUser are ignored", "hostPort 80 of container c is ignored"
+	for _, test := range []struct {
+		reason string
+		change func(*corev1.PodSpec)
+		want   []string
+	}{
+		{"a usual pod", func(*corev1.PodSpec) {}, nil},
+		{"not as root", func(s *corev1.PodSpec) { s.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: new(true)} }, []string{users}},
+		{"as root, which it is", func(s *corev1.PodSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: new(false), RunAsUser: new(int64)}
+		}, nil},
+		{"an init container as somebody", func(s *corev1.PodSpec) {
+			s.InitContainers = []corev1.Container{{Name: "i", SecurityContext: &corev1.SecurityContext{RunAsUser: new(int64(1000))}}}
+		}, []string{users}},
+		{"everybody as somebody is said once", func(s *corev1.PodSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(1))}
+			s.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsNonRoot: new(true)}
+		}, []string{users}},
+		{"a port of the node", func(s *corev1.PodSpec) {
+			s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 8080, HostPort: 80}, {ContainerPort: 9090}}
+		}, []string{port}},
+		{"one that the node's network has anyway", func(s *corev1.PodSpec) {
+			s.HostNetwork = true
+			s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
+		}, nil},
+	} {
+		pod := thePod()
+		test.change(&pod.Spec)
+		got := podspec.Ignored(pod)
+		if len(got) != len(test.want) || len(got) > 0 && !strings.HasPrefix(got[0], test.want[0]) {
+			t.Errorf("%s: %q, want %q", test.reason, got, test.want)
+		}
 	}
 }
 
