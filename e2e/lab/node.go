@@ -237,7 +237,7 @@ func (l *Lab) startNode(n node, entry Entry) (*child, error) {
 		record:  n.record(),
 		log:     n.log(),
 		command: []string{m.Node, "--config", n.file("config.json")},
-		env:     []string{"PATH=" + systemPath(), "HOME=" + n.dir, "TMPDIR=" + os.TempDir()},
+		env:     []string{"PATH=" + systemPath(), "HOME=" + n.dir, "TMPDIR=" + os.TempDir(), frugal},
 		entry:   entry,
 	})
 }
