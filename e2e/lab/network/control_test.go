@@ -200,7 +200,7 @@ func TestClientWithoutNetwork(t *testing.T) {
 	}
 	for socket, reason := range tests {
 		_, err := network.NewClient(socket).State(t.Context())
-		if !errors.Is(err, network.ErrGone) || !strings.Contains(err.Error(), "take the lab down and up again") {
+		if !errors.Is(err, network.ErrGone) || !strings.Contains(err.Error(), "makes it again") {
 			t.Errorf("error %v: %s", err, reason)
 		}
 	}
