@@ -34,7 +34,7 @@ const (
 func Components() []Component { return []Component{Etcd, APIServer, ControllerManager, Scheduler} }
 
 // frugal makes Go's collector keep less for later.
-const frugal = "GOGC=50"
+const frugal = "GOGC=30"
 
 // thinOff are the admission plugins that wait for what a thin member does not have, or does not serve.
 const thinOff = "ServiceAccount,Priority,RuntimeClass,DefaultStorageClass,PersistentVolumeClaimResize,StorageObjectInUseProtection"
@@ -286,9 +286,7 @@ func (c Cluster) launch(of Component) launch {
 	switch { // less memory for a little more processor time, where many are to fit on one machine
 	case c.thin:
 		env = append(env, "GOGC=50", "GOMAXPROCS=2")
-	case c.traffic != nil && of == APIServer:
-		env = append(env, "GOGC=60")
-	case c.traffic != nil:
+	case c.traffic != nil && of != APIServer: // whose start is what takes longest
 		env = append(env, frugal)
 	}
 	return launch{

@@ -349,16 +349,21 @@ func (l *Lab) verify(ctx context.Context, clusters []Cluster) error {
 
 // bootInside starts the control plane of a cluster in its own network, its nodes, and its DNS.
 func (l *Lab) bootInside(ctx context.Context, c Cluster) error {
-	if err := l.startComponents(ctx, c, c.Components()); err != nil {
+	if c.thin {
+		return l.startComponents(ctx, c, c.Components())
+	}
+	children, err := l.launchComponents(ctx, c, c.Components())
+	if err != nil {
 		return err
 	}
-	if c.thin {
-		return nil
-	}
+	// The nodes need the API server only, so they start while the controllers do.
 	if err := c.install(ctx); err != nil {
 		return err
 	}
 	if err := l.startNodes(ctx, c, c.nodes()); err != nil {
+		return err
+	}
+	if err := c.awaitReady(ctx, children); err != nil {
 		return err
 	}
 	return c.awaitDNS(ctx)

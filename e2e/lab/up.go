@@ -284,31 +284,40 @@ func (l *Lab) writeKubeconfig(path string, clusters []Cluster, url func(Cluster)
 // startComponents starts components of a cluster one after the other, each when the one before it serves, and waits
 // until the cluster is ready. The error wraps errPortTaken if that was the cause.
 func (l *Lab) startComponents(ctx context.Context, c Cluster, components []Component) error {
+	children, err := l.launchComponents(ctx, c, components)
+	if err != nil {
+		return err
+	}
+	return c.awaitReady(ctx, children)
+}
+
+// launchComponents is startComponents without the wait for the whole cluster.
+func (l *Lab) launchComponents(ctx context.Context, c Cluster, components []Component) (map[Component]*child, error) {
 	if c.traffic != nil {
 		var err error
 		if c.entry, err = l.Entry(ctx, c.Name); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	children := map[Component]*child{}
 	for _, component := range components {
 		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		// The log of an earlier run tells nothing about this one.
 		if err := rotate(c.Log(component)); err != nil {
-			return err
+			return nil, err
 		}
 		ch, err := start(c.launch(component))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		children[component] = ch
 		if err := c.await(ctx, component, children); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return c.awaitReady(ctx, children)
+	return children, nil
 }
 
 // rotate moves a log away, over the one before it.
