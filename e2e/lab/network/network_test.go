@@ -161,6 +161,7 @@ func loss(t *testing.T, l *lab, p pair) {
 	l.set(t, network.Change{Ends: p.there, Loss: new(0.3)})
 	sink := l.udp(t, "c1-n1", network.NodeIP(1, 1))
 	const n, batch = 1000, 50 // a batch fits the receiver's queue
+	const late = 5            // packets of what was asked before may still pass on a busy machine; they come to nobody here
 	arrived := 0
 	for sent := batch; sent <= n; sent += batch {
 		for range batch {
@@ -171,17 +172,21 @@ func loss(t *testing.T, l *lab, p pair) {
 		var now network.Link
 		eventually(t, "the batch has passed", func() error {
 			now = l.link(t, "c0", "c1")
-			if done := now.Packets + now.Dropped - before.Packets - before.Dropped; done != uint64(sent) {
+			if done := now.Packets + now.Dropped - before.Packets - before.Dropped; done < uint64(sent) {
 				return fmt.Errorf("%d of %d packets", done, sent)
 			}
 			return nil
 		})
 		for arrived < int(now.Packets-before.Packets) {
-			if err := sink.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			if err := sink.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := sink.Read(make([]byte, 10)); err != nil {
-				t.Fatalf("%d packets arrived: %v", arrived, err)
+			_, err := sink.Read(make([]byte, 10))
+			if err != nil && arrived+late >= int(now.Packets-before.Packets) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%d packets of %d arrived: %v", arrived, now.Packets-before.Packets, err)
 			}
 			arrived++
 		}
