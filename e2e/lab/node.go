@@ -273,7 +273,15 @@ func (c Cluster) awaitNode(ctx context.Context, n node, ch *child) error {
 	if err != nil {
 		return err
 	}
-	return c.pollNode(ctx, n, ch, func(ctx context.Context) error {
+	dead := func() error {
+		select {
+		case <-ch.ended:
+			return fmt.Errorf("node %s ended; the end of %s:\n%s", n.Name, ch.Log, cause(ch.Log))
+		default:
+			return nil
+		}
+	}
+	return repeat(ctx, "node "+n.Name+" is ready", ch.Log, dead, func(ctx context.Context) error {
 		live, err := client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -286,29 +294,4 @@ func (c Cluster) awaitNode(ctx context.Context, n node, ch *child) error {
 		}
 		return errNotReady
 	})
-}
-
-// pollNode repeats check until it succeeds. It gives up at once when the node's program has ended.
-func (c Cluster) pollNode(ctx context.Context, n node, ch *child, check func(context.Context) error) error {
-	patience, cancel := context.WithTimeout(ctx, readyPatience)
-	defer cancel()
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
-	for {
-		probe, done := context.WithTimeout(patience, probeTimeout)
-		err := check(probe)
-		done()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ch.ended:
-			return fmt.Errorf("node %s ended; the end of %s:\n%s", n.Name, ch.Log, cause(ch.Log))
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-patience.Done():
-			return fmt.Errorf("waited %s until node %s is ready: %w; its log is %s", readyPatience, n.Name, err, ch.Log)
-		case <-tick.C:
-		}
-	}
 }

@@ -94,6 +94,11 @@ func (c Cluster) clientset() (kubernetes.Interface, error) {
 // poll repeats check until it succeeds. It gives up at once when one of the children has ended: the error then shows
 // the end of its log.
 func (c Cluster) poll(ctx context.Context, what string, children map[Component]*child, check func(context.Context) error) error {
+	return repeat(ctx, what, c.Log("*"), func() error { return c.firstEnded(children) }, check)
+}
+
+// repeat repeats check until it succeeds, or until dead says why it never will.
+func repeat(ctx context.Context, what, logs string, dead func() error, check func(context.Context) error) error {
 	patience, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
 	tick := time.NewTicker(readyPoll)
@@ -102,8 +107,8 @@ func (c Cluster) poll(ctx context.Context, what string, children map[Component]*
 		probe, done := context.WithTimeout(patience, probeTimeout)
 		err := check(probe)
 		done()
-		if dead := c.firstEnded(children); dead != nil {
-			return dead
+		if end := dead(); end != nil {
+			return end
 		}
 		if err == nil {
 			return nil
@@ -112,7 +117,7 @@ func (c Cluster) poll(ctx context.Context, what string, children map[Component]*
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-patience.Done():
-			return fmt.Errorf("waited %s until %s: %w: %w; logs are in %s", readyPatience, what, errNotReady, err, c.Log("*"))
+			return fmt.Errorf("waited %s until %s: %w: %w; logs are in %s", readyPatience, what, errNotReady, err, logs)
 		case <-tick.C:
 		}
 	}

@@ -15,10 +15,15 @@ import (
 )
 
 func (o *options) statusCommand() *cobra.Command {
+	return o.viewCommand("status", "Show the clusters and programs of the lab", printStatus)
+}
+
+// viewCommand is a command that shows the status of the lab, as JSON or in a table of its own.
+func (o *options) viewCommand(use, short string, table func(io.Writer, lab.Status) error) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:               "status",
-		Short:             "Show the clusters and programs of the lab",
+		Use:               use,
+		Short:             short,
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,7 +41,7 @@ func (o *options) statusCommand() *cobra.Command {
 			if output == "json" {
 				return o.printJSON(status)
 			}
-			return printStatus(o.streams.Out, status)
+			return table(o.streams.Out, status)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json, or nothing for a table")

@@ -258,33 +258,7 @@ func (o *options) printLinks(output string, changed []network.Link) error {
 }
 
 func (o *options) topCommand() *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:               "top",
-		Short:             "Show clusters, nodes and pods of a lab with traffic, with their memory",
-		Args:              exactly(),
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
-			l, err := o.open()
-			if err != nil {
-				return err
-			}
-			status, err := l.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if output == "json" {
-				return o.printJSON(status)
-			}
-			return printTop(o.streams.Out, status)
-		},
-	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json, or nothing for a table")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
-	return cmd
+	return o.viewCommand("top", "Show clusters, nodes and pods of a lab with traffic, with their memory", printTop)
 }
 
 // errPod is what is said of a pod that is not named in full.
