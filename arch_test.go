@@ -32,13 +32,17 @@ var rooms = []room{
 	{path: "overrides", floor: 1, pure: true},
 	{path: "federation/status", floor: 1, pure: true},
 	{path: "federation/clusterset", floor: 1, pure: true},
+	{path: "federation/servicepolicy", floor: 2, pure: true}, // says things about the table above
 	{path: "e2e/lab/wan/link", floor: 1, pure: true},
 	{path: "federation/sync/plan", floor: 2, pure: true}, // puts the three above together
 
 	{path: "federation/cluster", floor: 3},
+	{path: "eastwest/identity", floor: 3},
 	{path: "e2e/lab", floor: 3}, // a library: it knows clusters, and nothing of the hub
 	{path: "federation/sync", floor: 4},
-	{path: "eastwest/xds", floor: 4},
+	{path: "federation/exports", floor: 4},
+	{path: "federation/imports", floor: 5},
+	{path: "eastwest/xds", floor: 5},
 	{path: "federation/typeconfig", floor: 5},
 	{path: "federation/join", floor: 6}, // grants what the default types of typeconfig need
 
