@@ -1,0 +1,23 @@
+package api
+
+// Names of the Multi-Cluster Services API (KEP-1645) and of what Hansa writes for it into members.
+const (
+	// MCSGroup is the API group of ServiceExport and ServiceImport.
+	MCSGroup = "multicluster.x-k8s.io"
+	// ServiceNameLabel on a derived Service and its EndpointSlices names the global service.
+	ServiceNameLabel = "multicluster.kubernetes.io/service-name"
+	// SourceClusterLabel on an EndpointSlice names the cluster that its endpoints run in.
+	SourceClusterLabel = "multicluster.kubernetes.io/source-cluster"
+	// DerivedServiceAnnotation on a ServiceImport names the derived Service that carries its ClusterSetIP.
+	DerivedServiceAnnotation = "multicluster.kubernetes.io/derived-service"
+	// SliceManagedByLabel says who writes an EndpointSlice (KEP-752), and who wrote a derived Service.
+	SliceManagedByLabel = "endpointslice.kubernetes.io/managed-by"
+	// Controller is the value of SliceManagedByLabel on what Hansa writes.
+	Controller = "hansa.dev"
+	// ExportAnnotation with the value "true" on a FederatedService exports the service from the clusters it is placed in.
+	ExportAnnotation = "hansa.dev/export"
+	// ClusterIDProperty is the ClusterProperty (about.k8s.io, KEP-2149) that names a member in the clusterset.
+	ClusterIDProperty = "cluster.clusterset.k8s.io"
+	// ClustersetDomain is the zone of global service names.
+	ClustersetDomain = "clusterset.local"
+)
