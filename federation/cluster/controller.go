@@ -31,8 +31,8 @@ import (
 // which would be the busiest write of an idle hub.
 const probeTimePeriod = time.Minute
 
-// Reconciler keeps the registry in step with KubeFedClusters and their Secrets, publishes what probes found as status,
-// and renews members' tokens. It runs on the leader only.
+// Reconciler publishes what probes found as the status of KubeFedClusters, and renews members' tokens: it runs on the leader
+// only. Its Feed, which keeps the registry in step, runs on every replica.
 type Reconciler struct {
 	Registry  *Registry
 	Client    client.Client // of the host cluster, reading through its cache
@@ -40,18 +40,23 @@ type Reconciler struct {
 	Namespace string // of the hub
 }
 
-// SetupWithManager starts the reconciler as a controller of the host cluster.
+// SetupWithManager starts the reconciler as a controller of the host cluster, and the Feed with it.
 func (r *Reconciler) SetupWithManager(mgr mcmanager.Manager) error {
+	feed := &Feed{Registry: r.Registry, Client: r.Client, Namespace: r.Namespace}
+	if err := feed.SetupWithManager(mgr.GetLocalManager()); err != nil {
+		return err
+	}
 	host := []mcbuilder.EngageOptions{mcbuilder.WithEngageWithLocalCluster(true), mcbuilder.WithEngageWithProviderClusters(false)}
 	changed := source.TypedFunc[mcreconcile.Request](func(_ context.Context, queue workqueue.TypedRateLimitingInterface[mcreconcile.Request]) error {
-		r.Registry.onChange(func(name string) { queue.Add(r.request(name)) })
-		queue.Add(r.request(everyMember))
+		r.Registry.onChange(func(name string) {
+			queue.Add(mcreconcile.Request{Request: requestFor(r.Namespace, name)})
+		})
 		return nil
 	})
 	err := mcbuilder.ControllerManagedBy(mgr).
 		Named("kubefedcluster").
 		For(&corev1b1.KubeFedCluster{}, host[0], host[1]).
-		Watches(&corev1.Secret{}, mchandler.Lift(handler.EnqueueRequestsFromMapFunc(r.ownersOf)), host[0], host[1]).
+		Watches(&corev1.Secret{}, mchandler.Lift(handler.EnqueueRequestsFromMapFunc(feed.ownersOf)), host[0], host[1]).
 		WatchesRawSource(changed).
 		WithOptions(mccontroller.Options{MaxConcurrentReconciles: 8}).
 		Complete(r)
@@ -61,110 +66,43 @@ func (r *Reconciler) SetupWithManager(mgr mcmanager.Manager) error {
 	return nil
 }
 
-func (r *Reconciler) request(name string) mcreconcile.Request {
-	return mcreconcile.Request{Request: reconcile.Request{NamespacedName: types.NamespacedName{Namespace: r.Namespace, Name: name}}}
-}
-
-// ownersOf maps a Secret to the clusters that use it.
-func (r *Reconciler) ownersOf(ctx context.Context, secret client.Object) []reconcile.Request {
-	var list corev1b1.KubeFedClusterList
-	if err := r.Client.List(ctx, &list, client.InNamespace(secret.GetNamespace())); err != nil {
-		log.FromContext(ctx).Error(err, "Listing member clusters failed")
-		return nil
-	}
-	var owners []reconcile.Request
-	for i := range list.Items {
-		if list.Items[i].Spec.SecretRef.Name == secret.GetName() {
-			owners = append(owners, r.request(list.Items[i].Name).Request)
-		}
-	}
-	return owners
-}
-
-// everyMember is the request to register all members, made once at the start. No cluster has an empty name.
-const everyMember = ""
-
-// ensureAll registers every member there is, so that the registry is complete.
-func (r *Reconciler) ensureAll(ctx context.Context) error {
-	var list corev1b1.KubeFedClusterList
-	if err := r.Client.List(ctx, &list, client.InNamespace(r.Namespace)); err != nil {
-		return fmt.Errorf("listing member clusters: %w", err)
-	}
-	for i := range list.Items {
-		kfc := &list.Items[i]
-		if !kfc.DeletionTimestamp.IsZero() {
-			continue
-		}
-		secret, err := r.secretOf(ctx, kfc)
-		if err != nil {
-			return err
-		}
-		if err := r.Registry.ensure(ctx, kfc, secret); err != nil {
-			return err
-		}
-	}
-	r.Registry.complete()
-	return nil
-}
-
-// Reconcile brings one member up to date.
+// Reconcile brings the status and the token of one member up to date.
 func (r *Reconciler) Reconcile(ctx context.Context, request mcreconcile.Request) (reconcile.Result, error) {
-	if request.Name == everyMember {
-		return reconcile.Result{}, r.ensureAll(ctx)
-	}
 	var kfc corev1b1.KubeFedCluster
 	if err := r.Client.Get(ctx, request.NamespacedName, &kfc); err != nil {
 		if !apierrors.IsNotFound(err) {
 			return reconcile.Result{}, fmt.Errorf("reading KubeFedCluster %q: %w", request.Name, err)
 		}
-		r.Registry.remove(request.Name)
-		forgetMember(request.Name)
 		return reconcile.Result{}, nil
 	}
 	if !kfc.DeletionTimestamp.IsZero() {
-		r.Registry.remove(kfc.Name)
 		return reconcile.Result{}, nil
-	}
-	secret, err := r.secretOf(ctx, &kfc)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
-	if err := r.Registry.ensure(ctx, &kfc, secret); err != nil {
-		return reconcile.Result{}, err
 	}
 	health, topology, known := r.Registry.look(kfc.Name)
 	if !known {
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, nil // the feed tells when it is
 	}
 	if err := r.publish(ctx, &kfc, health, topology); err != nil {
 		return reconcile.Result{}, err
 	}
+	if health.Ready != corev1.ConditionTrue {
+		return reconcile.Result{RequeueAfter: probeTimePeriod}, nil
+	}
+	secret, err := secretOf(ctx, r.Client, &kfc)
+	if err != nil || secret == nil {
+		return reconcile.Result{RequeueAfter: probeTimePeriod}, err
+	}
 	again := probeTimePeriod
-	if secret != nil && health.Ready == corev1.ConditionTrue {
-		renewal, err := r.renew(ctx, &kfc, secret)
-		if err != nil {
-			// The old token is still good; the status stays true and the next round tries again.
-			log.FromContext(ctx).Error(err, "Renewing the token of a member failed", "cluster", kfc.Name)
-			return reconcile.Result{RequeueAfter: probeTimePeriod}, nil
-		}
-		if renewal > 0 {
-			again = min(again, renewal)
-		}
+	renewal, err := r.renew(ctx, &kfc, secret)
+	if err != nil {
+		// The old token is still good; the status stays true and the next round tries again.
+		log.FromContext(ctx).Error(err, "Renewing the token of a member failed", "cluster", kfc.Name)
+		return reconcile.Result{RequeueAfter: probeTimePeriod}, nil
+	}
+	if renewal > 0 {
+		again = min(again, renewal)
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
-}
-
-// secretOf returns the Secret with a member's token, nil when there is none.
-func (r *Reconciler) secretOf(ctx context.Context, kfc *corev1b1.KubeFedCluster) (*corev1.Secret, error) {
-	var secret corev1.Secret
-	err := r.Client.Get(ctx, types.NamespacedName{Namespace: kfc.Namespace, Name: kfc.Spec.SecretRef.Name}, &secret)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil //nolint:nilnil // an absent Secret is an ordinary answer here
-	case err != nil:
-		return nil, fmt.Errorf("reading the Secret of cluster %q: %w", kfc.Name, err)
-	}
-	return &secret, nil
 }
 
 // publish writes the status of a member when it says something new, or when its probe time has grown old.

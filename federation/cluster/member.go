@@ -49,6 +49,15 @@ func (m *Member) Client() dynamic.Interface {
 	return m.link.client
 }
 
+// Config returns a copy of how to reach the member's API server, for clients of other makes; nil when the registration is
+// malformed.
+func (m *Member) Config() *rest.Config {
+	if m.link == nil {
+		return nil
+	}
+	return rest.CopyConfig(m.link.config)
+}
+
 // Serves reports whether the member's API server serves a resource. That it does not is only said on the ground of a
 // document of the API server that lists what it serves: a 404 may come from a proxy on the way.
 func (m *Member) Serves(ctx context.Context, resource schema.GroupVersionResource) (bool, error) {

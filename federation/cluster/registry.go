@@ -23,12 +23,12 @@ type Registry struct {
 	log     logr.Logger
 	pace    atomic.Pointer[Pace]
 	started chan struct{}
-	known   chan struct{}   // closed once every registered member is in the list
-	run     context.Context //nolint:containedctx // the life of the probes, which outlive the call that starts them
-	aware   multicluster.Aware
+	known   chan struct{}                     // closed once every registered member is in the list
+	run     context.Context                   //nolint:containedctx // the life of the probes, which outlive the call that starts them
 	notify  atomic.Pointer[func(name string)] // told when conditions or topology of a member changed
 
 	mu      sync.Mutex
+	aware   multicluster.Aware // nil unless this hub leads
 	entries map[string]*entry
 	current []*Member
 	changed chan struct{}
@@ -39,7 +39,8 @@ type Registry struct {
 type entry struct {
 	member   *Member
 	topology Topology
-	stop     context.CancelFunc // of its prober
+	live     context.Context //nolint:containedctx // the life of its link
+	stop     context.CancelFunc
 }
 
 type index struct {
@@ -53,7 +54,7 @@ var (
 	_ multicluster.ProviderRunnable = (*Registry)(nil)
 )
 
-// NewRegistry returns an empty registry. It probes nothing before Start.
+// NewRegistry returns an empty registry. It probes nothing before Run.
 func NewRegistry(log logr.Logger) *Registry {
 	r := &Registry{
 		log:     log,
@@ -73,10 +74,23 @@ func (r *Registry) SetPace(pace Pace) { r.pace.Store(&pace) }
 // onChange sets who is told, by name, when a member's conditions or topology changed.
 func (r *Registry) onChange(f func(name string)) { r.notify.Store(&f) }
 
-// Start makes the registry live until ctx ends (multicluster-runtime calls it on the leader).
-func (r *Registry) Start(ctx context.Context, aware multicluster.Aware) error {
-	r.run, r.aware = ctx, aware
+// Run makes the registry live until ctx ends: members are probed, on every replica of the hub.
+func (r *Registry) Run(ctx context.Context) error {
+	r.run = ctx
 	close(r.started)
+	<-ctx.Done()
+	return nil
+}
+
+// Start engages all members, present and future, with multicluster-runtime until ctx ends. multicluster-runtime calls it on
+// the leader; Run needs no leader.
+func (r *Registry) Start(ctx context.Context, aware multicluster.Aware) error {
+	r.mu.Lock()
+	r.aware = aware
+	for _, e := range r.entries {
+		r.engage(e)
+	}
+	r.mu.Unlock()
 	<-ctx.Done()
 	return nil
 }
@@ -140,6 +154,14 @@ func (r *Registry) ensure(ctx context.Context, kfc *corev1b1.KubeFedCluster, sec
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if r.take(kfc, secret) {
+		(*r.notify.Load())(kfc.Name)
+	}
+	return nil
+}
+
+// take registers a member or takes over what changed of it, and reports whether its registration is a new one.
+func (r *Registry) take(kfc *corev1b1.KubeFedCluster, secret *corev1.Secret) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.entries[kfc.Name]
@@ -150,20 +172,20 @@ func (r *Registry) ensure(ctx context.Context, kfc *corev1b1.KubeFedCluster, sec
 			old.member = &renewed
 			r.publish()
 		}
-		return nil
+		return false
 	}
 	next := newEntry(old, kfc, secret)
 	if old != nil && old.member.link == nil && next.member.link == nil &&
 		old.member.Health.Message == next.member.Health.Message && sameLabels(old.member.Labels, kfc.Labels) {
-		return nil // as malformed as before
+		return false // as malformed as before
 	}
 	if next.member.link != nil {
-		r.engage(next)
+		r.connect(next)
 	}
 	r.retire(old)
 	r.entries[kfc.Name] = next
 	r.publish()
-	return nil
+	return true
 }
 
 // newEntry makes the entry of a member whose connection is new. What was known of a former one stays known: renewed
@@ -197,12 +219,20 @@ func (r *Registry) remove(name string) {
 	}
 }
 
-// engage starts what runs for as long as the link of e is in use.
+// connect starts what runs for as long as the link of e is in use. The caller holds the lock.
+func (r *Registry) connect(e *entry) {
+	e.live, e.stop = context.WithCancel(r.run)
+	e.member.link.cancel = e.stop
+	go r.probe(e.live, e.member.Name, e.member.link)
+	r.engage(e)
+}
+
+// engage hands the cluster of a member to multicluster-runtime, if this hub leads. The caller holds the lock.
 func (r *Registry) engage(e *entry) {
-	ctx, cancel := context.WithCancel(r.run)
-	connection := e.member.link
-	connection.cancel, e.stop = cancel, cancel
-	name := e.member.Name
+	aware, connection, ctx, name := r.aware, e.member.link, e.live, e.member.Name
+	if aware == nil || connection == nil {
+		return
+	}
 	indexes := slices.Clone(r.indexes)
 	go func() {
 		for _, i := range indexes {
@@ -210,14 +240,13 @@ func (r *Registry) engage(e *entry) {
 				r.log.Error(err, "Indexing a member failed", "cluster", name, "field", i.field)
 			}
 		}
-		if err := r.aware.Engage(ctx, multicluster.ClusterName(name), connection.cluster); err != nil {
+		if err := aware.Engage(ctx, multicluster.ClusterName(name), connection.cluster); err != nil {
 			r.log.Error(err, "Engaging a member failed", "cluster", name)
 		}
 		if err := connection.cluster.Start(ctx); err != nil {
 			r.log.Error(err, "The client of a member stopped", "cluster", name)
 		}
 	}()
-	go r.probe(ctx, name, connection)
 }
 
 func (r *Registry) retire(e *entry) {
