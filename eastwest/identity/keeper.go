@@ -1,0 +1,286 @@
+package identity
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+)
+
+// AdminLifetime is how long an admin's certificate is good for: who could read the Secret once should not look at
+// everything for a month.
+const AdminLifetime = 24 * time.Hour
+
+// KeeperOptions say what a Keeper needs. TrustDomain, Wake, Now and Period have defaults.
+type KeeperOptions struct {
+	// Client may read from a cache.
+	Client      client.Client
+	Namespace   string // of the hub
+	TrustDomain spiffeid.TrustDomain
+	// ClusterID returns the id in the clusterset of a KubeFedCluster by its name, once it is known.
+	ClusterID func(member string) (string, bool)
+	// Wake makes the Keeper look at once, after a cluster has joined for example. nil means never.
+	Wake   <-chan struct{}
+	Log    logr.Logger
+	Now    func() time.Time
+	Period time.Duration
+}
+
+// Keeper makes the authority when there is none, and keeps Secrets with certificates: one for the clients of each
+// KubeFedCluster, and one for admins. They are renewed when a third of their life is gone, and when the authority or the
+// id of the cluster has changed; they go with their KubeFedCluster. Secrets that it did not make are left alone. Only the
+// leader runs it.
+type Keeper struct {
+	options   KeeperOptions
+	authority *Authority // the last one: it is put back when its Secret was deleted
+	told      map[string]string
+}
+
+// NewKeeper returns a Keeper.
+func NewKeeper(o KeeperOptions) *Keeper {
+	o.TrustDomain, o.Now, o.Period = defaults(o.TrustDomain, o.Now, o.Period)
+	return &Keeper{options: o, told: map[string]string{}}
+}
+
+// NeedLeaderElection says that only the leader keeps Secrets.
+func (k *Keeper) NeedLeaderElection() bool { return true }
+
+// Start keeps the Secrets until ctx ends. What goes wrong is logged, and tried again.
+func (k *Keeper) Start(ctx context.Context) error {
+	every(ctx, k.options.Period, k.options.Wake, func() {
+		problems := k.Keep(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		for subject := range k.told {
+			if problems[subject] == nil {
+				delete(k.told, subject)
+			}
+		}
+		for subject, err := range problems {
+			k.told[subject] = tell(k.options.Log, "Certificates of "+subject+" are not kept", err, k.told[subject])
+		}
+	})
+	return nil
+}
+
+// Keep looks at everything once. It returns what went wrong by whom it is about: one cluster's trouble does not stop the
+// others. It is not to be called beside Start.
+func (k *Keeper) Keep(ctx context.Context) map[string]error {
+	problems := map[string]error{}
+	authority, err := k.ensureAuthority(ctx)
+	if err != nil {
+		return map[string]error{"the authority": err}
+	}
+	note := func(subject string, err error) {
+		// Somebody else wrote meanwhile, or the cache is behind: the next look sees it.
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+			problems[subject] = err
+		}
+	}
+	note("admins", k.keepSecret(ctx, authority, kept{
+		name: AdminSecret, id: AdminID(k.options.TrustDomain), lifetime: AdminLifetime,
+	}))
+	clusters := &corev1b1.KubeFedClusterList{}
+	if err := k.options.Client.List(ctx, clusters, client.InNamespace(k.options.Namespace)); err != nil {
+		problems["clusters"] = fmt.Errorf("listing KubeFedClusters: %w", err)
+		return problems
+	}
+	slices.SortFunc(clusters.Items, func(a, b corev1b1.KubeFedCluster) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range clusters.Items {
+		cluster := &clusters.Items[i]
+		if id, known := k.options.ClusterID(cluster.Name); known && cluster.DeletionTimestamp == nil {
+			note("cluster "+cluster.Name, k.keepSecret(ctx, authority, kept{
+				name: ClientSecret(cluster.Name), owner: cluster,
+				id: ClusterID(k.options.TrustDomain, id, RoleClient),
+			}))
+		}
+	}
+	note("former clusters", k.forget(ctx, clusters.Items))
+	return problems
+}
+
+// ensureAuthority reads the authority, or makes one. Creation is what decides between two hubs that both find none: the
+// loser reads the other's.
+func (k *Keeper) ensureAuthority(ctx context.Context) (*Authority, error) {
+	o := &k.options
+	authority, err := ReadAuthority(ctx, o.Client, o.Namespace, o.TrustDomain, o.Now)
+	if errors.Is(err, ErrNoAuthority) {
+		if authority, err = k.makeAuthority(ctx); apierrors.IsAlreadyExists(err) {
+			authority, err = ReadAuthority(ctx, o.Client, o.Namespace, o.TrustDomain, o.Now)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	k.authority = authority
+	return authority, nil
+}
+
+// makeAuthority stores the authority that there was, or a new one.
+func (k *Keeper) makeAuthority(ctx context.Context) (*Authority, error) {
+	o := &k.options
+	if k.authority != nil {
+		if err := createAuthority(ctx, o.Client, o.Namespace, k.authority); err != nil {
+			return nil, err
+		}
+		o.Log.Info("Put back the authority, whose secret was deleted. To replace it, delete the secret and restart the hubs",
+			"secret", o.Namespace+"/"+AuthoritySecret)
+		return k.authority, nil
+	}
+	authority, err := NewAuthority(o.TrustDomain, o.Now)
+	if err != nil {
+		return nil, err
+	}
+	if err := createAuthority(ctx, o.Client, o.Namespace, authority); err != nil {
+		return nil, err
+	}
+	o.Log.Info("Made an authority", "secret", o.Namespace+"/"+AuthoritySecret,
+		"trustDomain", o.TrustDomain.Name(), "until", authority.certificate.NotAfter)
+	return authority, nil
+}
+
+// kept is a Secret as it should be.
+type kept struct {
+	name     string
+	id       ID
+	lifetime time.Duration
+	owner    *corev1b1.KubeFedCluster // nil: nobody
+}
+
+// keepSecret creates or renews a Secret, if need be.
+func (k *Keeper) keepSecret(ctx context.Context, authority *Authority, want kept) error {
+	id, err := want.id.SPIFFE()
+	if err != nil {
+		return err
+	}
+	where := k.options.Namespace + "/" + want.name
+	live := &corev1.Secret{}
+	err = k.options.Client.Get(ctx, client.ObjectKey{Namespace: k.options.Namespace, Name: want.name}, live)
+	missing := apierrors.IsNotFound(err)
+	switch {
+	case missing:
+		live = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: k.options.Namespace, Name: want.name}, Type: corev1.SecretTypeTLS}
+	case err != nil:
+		return fmt.Errorf("reading secret %s: %w", where, err)
+	case live.Labels[RoleLabel] != string(want.id.Role):
+		return fmt.Errorf("secret %s is not Hansa's (it has no label %s=%s) and is left alone. Delete it, or give it another name",
+			where, RoleLabel, want.id.Role)
+	}
+	reason := stale(live, authority, id, k.options.Now())
+	if reason == "" && owned(live, want.owner) {
+		return nil
+	}
+	changed := live.DeepCopy()
+	changed.Labels = merged(changed.Labels, labels(string(want.id.Role)))
+	own(changed, want.owner)
+	if reason != "" {
+		certPEM, keyPEM, err := authority.Issue(id, nil, nil, want.lifetime)
+		if err != nil {
+			return err
+		}
+		changed.Data = map[string][]byte{corev1.TLSCertKey: certPEM, corev1.TLSPrivateKeyKey: keyPEM, CAKey: authority.bundlePEM}
+	}
+	if missing {
+		err = k.options.Client.Create(ctx, changed)
+	} else {
+		err = k.options.Client.Update(ctx, changed)
+	}
+	if err != nil {
+		return fmt.Errorf("writing secret %s: %w", where, err)
+	}
+	k.options.Log.Info("Wrote a certificate", "secret", where, "id", id.String(), "reason", reason)
+	return nil
+}
+
+// stale returns why the certificate in a Secret has to be made anew; empty when it is good.
+func stale(secret *corev1.Secret, authority *Authority, id spiffeid.ID, now time.Time) string {
+	if len(secret.Data) == 0 {
+		return "it is new"
+	}
+	pair, err := x509svid.Parse(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	switch {
+	case err != nil:
+		return "it was damaged"
+	case pair.ID != id:
+		return "the identity was " + pair.ID.String()
+	case !bytes.Equal(secret.Data[CAKey], authority.bundlePEM):
+		return "the trusted roots have changed"
+	case due(pair.Certificates[0], now):
+		return "a third of its life is gone"
+	case signedBy(pair.Certificates[0], authority) != nil:
+		return "the authority has changed"
+	}
+	return ""
+}
+
+func signedBy(leaf *x509.Certificate, authority *Authority) error {
+	return leaf.CheckSignatureFrom(authority.certificate)
+}
+
+// owned tells whether a Secret goes with its owner.
+func owned(secret *corev1.Secret, owner *corev1b1.KubeFedCluster) bool {
+	return owner == nil || slices.ContainsFunc(secret.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == owner.UID })
+}
+
+// own makes a KubeFedCluster the owner of a Secret, in the place of one that had the same name before.
+func own(secret *corev1.Secret, owner *corev1b1.KubeFedCluster) {
+	if owner == nil || owned(secret, owner) {
+		return
+	}
+	gone := func(r metav1.OwnerReference) bool { return r.Kind == kindOfMember && r.Name == owner.Name }
+	secret.OwnerReferences = append(slices.DeleteFunc(secret.OwnerReferences, gone), metav1.OwnerReference{
+		APIVersion: corev1b1.SchemeGroupVersion.String(), Kind: kindOfMember, Name: owner.Name, UID: owner.UID,
+	})
+}
+
+const kindOfMember = "KubeFedCluster"
+
+// forget deletes the Secrets of clusters that have left, where nobody collects what has lost its owner.
+func (k *Keeper) forget(ctx context.Context, clusters []corev1b1.KubeFedCluster) error {
+	secrets := &corev1.SecretList{}
+	err := k.options.Client.List(ctx, secrets, client.InNamespace(k.options.Namespace), client.MatchingLabels{RoleLabel: string(RoleClient)})
+	if err != nil {
+		return fmt.Errorf("listing secrets: %w", err)
+	}
+	var problems []error
+	for i := range secrets.Items {
+		secret := &secrets.Items[i]
+		name, ours := strings.CutPrefix(secret.Name, ClientSecretPrefix)
+		if !ours || slices.ContainsFunc(clusters, func(c corev1b1.KubeFedCluster) bool { return c.Name == name }) {
+			continue
+		}
+		err := k.options.Client.Delete(ctx, secret, client.Preconditions{UID: &secret.UID, ResourceVersion: &secret.ResourceVersion})
+		if client.IgnoreNotFound(err) != nil {
+			problems = append(problems, fmt.Errorf("deleting secret %s/%s: %w", secret.Namespace, secret.Name, err))
+			continue
+		}
+		k.options.Log.Info("Deleted the certificate of a cluster that has left", "secret", secret.Namespace+"/"+secret.Name)
+	}
+	return errors.Join(problems...)
+}
+
+// merged returns a map with what is in extra on top.
+func merged(base, extra map[string]string) map[string]string {
+	all := maps.Clone(base)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, extra)
+	return all
+}
