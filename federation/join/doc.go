@@ -6,6 +6,9 @@
 // Unjoin goes the other way: the KubeFedCluster first, so that the hub stops using the member, then its credentials.
 // Objects that the hub propagated stay in the member unless their deletion is asked for.
 //
+// Join also installs the Multi-Cluster Services API in the member, as far as nobody else has, for global services. Unjoin
+// leaves it there.
+//
 // Names in the member are those of KubeFed v0.10 (ServiceAccount <member>-<host>, ClusterRole
 // kubefed-controller-manager:<serviceaccount>), so that clusters which KubeFed joined can be unjoined.
 package join

@@ -95,6 +95,9 @@ type Options struct {
 	Types []schema.GroupResource
 	// RestoreTypes makes the role of Types as Hansa makes it even where the member's admin has narrowed or deleted it.
 	RestoreTypes bool
+	// WithoutServices leaves out what global services need: the Multi-Cluster Services API and the rights to read what is
+	// exported and to write what is imported. What is there already stays.
+	WithoutServices bool
 	// ErrorOnExisting makes it an error that the cluster is registered already, or that its ServiceAccount or Secret
 	// exists and is not this hub's. Otherwise what exists is rewritten.
 	ErrorOnExisting bool
@@ -348,6 +351,11 @@ func (j *Joiner) prepareMember(ctx context.Context, o Options, hub account, foun
 	identity.Annotations = map[string]string{HubAnnotation: string(found.hubUID)}
 	if err := j.ensure(ctx, j.member, identity, overwrite); err != nil {
 		return err
+	}
+	if !o.WithoutServices && found.scope != apiextv1.NamespaceScoped {
+		if err := j.ensureServiceDefinitions(ctx); err != nil {
+			return err
+		}
 	}
 	narrow := !o.ClusterAdmin && found.scope != apiextv1.NamespaceScoped
 	if narrow {

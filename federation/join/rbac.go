@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/hansa-dev/hansa/federation/api"
 )
@@ -18,6 +19,8 @@ const (
 	HubRole = "hansa-member-hub"
 	// DefaultTypesRole is what the propagation of the default types needs.
 	DefaultTypesRole = "hansa-member-default-types"
+	// ServicesRole is what global services need: to read what is exported, and to write what is imported.
+	ServicesRole = "hansa-member-services"
 )
 
 // TypeVerbs are what the propagation of a type needs in a member.
@@ -60,13 +63,16 @@ func meta(namespace, name string) metav1.ObjectMeta {
 // The default types are no small grant: who may write Secrets can get any ServiceAccount's token, and who may write
 // Deployments can run Pods under any ServiceAccount.
 // What is left out on purpose is "escalate" and "bind": a propagated ClusterRole may only grant what the hub holds.
-func sharedRoles(types []schema.GroupResource) []*rbacv1.ClusterRole {
+func sharedRoles(types []schema.GroupResource, services bool) []*rbacv1.ClusterRole {
 	aggregated := func(name string, rules []rbacv1.PolicyRule) *rbacv1.ClusterRole {
 		role := &rbacv1.ClusterRole{ObjectMeta: meta("", name), Rules: rules}
 		role.Labels[api.AggregateToMemberLabel] = "true"
 		return role
 	}
 	roles := []*rbacv1.ClusterRole{aggregated(HubRole, hubRules())}
+	if services {
+		roles = append(roles, aggregated(ServicesRole, serviceRules()))
+	}
 	if len(types) > 0 {
 		roles = append(roles, aggregated(DefaultTypesRole, typeRules(types)))
 	}
@@ -86,6 +92,24 @@ func hubRules() []rbacv1.PolicyRule {
 			NonResourceURLs: []string{"/readyz", "/version", "/api", "/api/*", "/apis", "/apis/*"},
 			Verbs:           []string{"get"},
 		},
+	}
+}
+
+// serviceRules are what global services need. RBAC cannot tell derived Services and EndpointSlices from others; the hub
+// writes those that carry its label, and no others.
+func serviceRules() []rbacv1.PolicyRule {
+	read := []string{"get", "list", "watch"}
+	write := []string{"get", "list", "watch", "create", "update", "delete"}
+	mcs := []string{mcsv1beta1.GroupName}
+	return []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"namespaces", "nodes"}, Verbs: read},
+		{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: write},
+		{APIGroups: []string{"about.k8s.io"}, Resources: []string{"clusterproperties"}, Verbs: read},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: write},
+		// Exports are written where they are federated, by themselves or with a FederatedService.
+		{APIGroups: mcs, Resources: []string{"serviceexports"}, Verbs: TypeVerbs()},
+		{APIGroups: mcs, Resources: []string{"serviceimports"}, Verbs: write},
+		{APIGroups: mcs, Resources: []string{"serviceexports/status", "serviceimports/status"}, Verbs: []string{"update"}},
 	}
 }
 

@@ -28,7 +28,7 @@ var hub = join.Account{Namespace: "kube-federation-system", Name: "m1-hub"}
 func TestSharedRoles(t *testing.T) {
 	roles := join.SharedRoles([]schema.GroupResource{
 		{Group: "apps", Resource: "replicasets"}, {Resource: "secrets"}, {Group: "apps", Resource: "deployments"},
-	})
+	}, true)
 	byName := map[string]*rbacv1.ClusterRole{}
 	for _, role := range roles {
 		byName[role.Name] = role
@@ -46,7 +46,7 @@ func TestSharedRoles(t *testing.T) {
 		t.Errorf("the role that is bound gathers its rules, so that an admin can add to them: %+v", aggregated)
 	}
 	selector := aggregated.AggregationRule.ClusterRoleSelectors[0].MatchLabels
-	for _, name := range []string{join.HubRole, join.DefaultTypesRole} {
+	for _, name := range []string{join.HubRole, join.DefaultTypesRole, join.ServicesRole} {
 		for key, value := range selector {
 			if byName[name].Labels[key] != value {
 				t.Errorf("%s does not carry the label %s=%s that the aggregated role gathers", name, key, value)

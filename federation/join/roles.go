@@ -23,7 +23,7 @@ func (j *Joiner) ensureSharedRoles(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	for _, role := range sharedRoles(o.Types) {
+	for _, role := range sharedRoles(o.Types, !o.WithoutServices) {
 		existing := overwrite
 		if o.ErrorOnExisting {
 			existing = keep
@@ -54,18 +54,19 @@ func (j *Joiner) hasRole(ctx context.Context, name string) (bool, error) {
 	return err == nil, nil
 }
 
-// awaitGathered waits until the member's controller manager has gathered the rules of the hub's own role in the
+// awaitGathered waits until the member's controller manager has gathered the rules of the hub's own roles in the
 // aggregated one. Asking what the hub may do instead would be answered by rights that an earlier join gave it.
 func (j *Joiner) awaitGathered(ctx context.Context) error {
 	started, told := time.Now(), false
 	err := wait.PollUntilContextTimeout(ctx, grantPoll, grantTimeout, true, func(ctx context.Context) (bool, error) {
-		var aggregated, own rbacv1.ClusterRole
-		for name, role := range map[string]*rbacv1.ClusterRole{api.MemberRole: &aggregated, HubRole: &own} {
-			if err := j.member.client.Get(ctx, client.ObjectKey{Name: name}, role); err != nil {
+		var aggregated, own, services rbacv1.ClusterRole
+		for name, role := range map[string]*rbacv1.ClusterRole{api.MemberRole: &aggregated, HubRole: &own, ServicesRole: &services} {
+			err := j.member.client.Get(ctx, client.ObjectKey{Name: name}, role)
+			if err != nil && !(name == ServicesRole && apierrors.IsNotFound(err)) {
 				return false, fmt.Errorf("reading clusterrole/%s in %s: %w", name, j.member.Name, err)
 			}
 		}
-		done := gathered(aggregated.Rules, own.Rules)
+		done := gathered(aggregated.Rules, slices.Concat(own.Rules, services.Rules))
 		if !done && !told && time.Since(started) > quiet {
 			told = true
 			j.report("waiting until the controller manager of %s gathers the rules of clusterrole/%s", j.member.Name, api.MemberRole)
@@ -104,7 +105,7 @@ func (j *Joiner) deleteSharedRoles(ctx context.Context, hub account) error {
 		}
 	}
 	var problems []error
-	for _, name := range []string{api.MemberRole, HubRole, DefaultTypesRole} {
+	for _, name := range []string{api.MemberRole, HubRole, DefaultTypesRole, ServicesRole} {
 		live := &rbacv1.ClusterRole{}
 		err := j.member.client.Get(ctx, client.ObjectKey{Name: name}, live)
 		if apierrors.IsNotFound(err) || (err == nil && live.Labels[ManagedByLabel] != ManagedBy) {

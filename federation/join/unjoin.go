@@ -287,6 +287,7 @@ func (j *Joiner) clean(ctx context.Context, o UnjoinOptions, hub account) error 
 		problems = append(problems, j.delete(ctx, j.member, object))
 	}
 	problems = append(problems, j.deleteSharedRoles(ctx, hub))
+	j.tellKeptDefinitions(ctx)
 	if err := errors.Join(problems...); err != nil && !o.Force {
 		return err
 	}
@@ -318,6 +319,7 @@ func leftBehind(hub account) []string {
 	left = append(left,
 		fmt.Sprintf("serviceaccount/%s/%s", hub.Namespace, hub.Name),
 		fmt.Sprintf("clusterroles %s, %s, %s", api.MemberRole, HubRole, DefaultTypesRole),
+		"clusterrole "+ServicesRole+", and the customresourcedefinitions of its serviceexports and serviceimports",
 		fmt.Sprintf("clusterrolebinding/%s, or clusterrole and clusterrolebinding/%s", memberBindingName(hub.Namespace, hub.Name), adminRoleName(hub.Name)),
 		"validatingadmissionpolicy and validatingadmissionpolicybinding/"+guardName(hub.Namespace, hub.Name),
 		fmt.Sprintf("role and rolebinding/%s/%s", hub.Namespace, tokenRoleName(hub.Name)),

@@ -34,7 +34,7 @@ func (p *program) bindMember(cmd *cobra.Command, f *memberFlags) {
 
 func (p *program) newJoin() *cobra.Command {
 	var member memberFlags
-	var defaults bool
+	var defaults, services bool
 	options := join.Options{ClusterAdmin: p.name == Kubefedctl}
 	cmd := &cobra.Command{
 		Use:   "join CLUSTER",
@@ -48,6 +48,11 @@ func (p *program) newJoin() *cobra.Command {
 			which gathers all ClusterRoles labelled hansa.dev/aggregate-to-member=true: add a type by adding such a role;
 			leave the default types out with --default-types=false. With --cluster-admin (as kubefedctl join does) it
 			gets everything. Who may write Secrets and Deployments is not far from that: see ADR 5.
+
+			For global services it installs the Multi-Cluster Services API (ServiceExport, ServiceImport) where nobody
+			else has, and grants through the ClusterRole hansa-member-services to read what the cluster exports and to
+			write what it imports. Leave both out with --global-services=false. A cluster that was joined before gets
+			them by joining it again (--error-on-existing=false).
 
 			An interrupted join may be repeated.`),
 		Example: p.examples(`
@@ -63,6 +68,7 @@ func (p *program) newJoin() *cobra.Command {
 		ValidArgsFunction: p.completeContextsOnce,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options.Name = args[0]
+			options.WithoutServices = !services
 			options.RestoreTypes = defaults && cmd.Flags().Changed("default-types")
 			if defaults {
 				options.Types = defaultTypes()
@@ -76,6 +82,8 @@ func (p *program) newJoin() *cobra.Command {
 	flags.BoolVar(&options.ErrorOnExisting, "error-on-existing", true, "Fail when the cluster is joined already; if false, bring what exists up to date")
 	flags.BoolVar(&defaults, "default-types", true,
 		"Grant what the ten default types need. Left out, a role for them that was narrowed or deleted in the member stays so; given, it is made again")
+	flags.BoolVar(&services, "global-services", true,
+		"Install the Multi-Cluster Services API and grant what global services need; what is there already stays either way")
 	flags.BoolVar(&options.ClusterAdmin, "cluster-admin", options.ClusterAdmin, "Grant the hub everything in the member, as KubeFed does")
 	return cmd
 }
