@@ -106,10 +106,12 @@ fmt: ## Format the Go files
 	$(call tool,golangci-lint) fmt ./...
 
 .PHONY: generate
-generate: ## Make config/crd from KubeFed's types and config/crdgen/overlay.yaml
+generate: ## Make config/crd and deep copies from KubeFed's types, Hansa's own and config/crdgen/overlay.yaml
 	@rm -rf bin/crd && mkdir -p bin/crd
+	$(call tool,controller-gen) object paths=./federation/api/v1alpha1
 	$(call tool,controller-gen) crd paths=sigs.k8s.io/kubefed/pkg/apis/core/... \
-		paths=sigs.k8s.io/kubefed/pkg/apis/scheduling/... output:crd:dir=bin/crd
+		paths=sigs.k8s.io/kubefed/pkg/apis/scheduling/... \
+		paths=./federation/api/v1alpha1 output:crd:dir=bin/crd
 	@rm -f config/crd/*.yaml
 	go run ./config/crdgen -in bin/crd -out config/crd
 	@rm -r bin/crd

@@ -1,6 +1,6 @@
 // Package config holds what has to be applied to a host cluster before the hub can run there: the definitions of
-// KubeFed's own types. They are generated from sigs.k8s.io/kubefed's Go types (`make generate`, config/crdgen) and
-// embedded, so that `hansa init` needs no files beside the program. The definitions of federated types are not here:
+// KubeFed's own types and of Hansa's (hansa.dev). They are generated from the Go types of sigs.k8s.io/kubefed and of
+// federation/api/v1alpha1 (`make generate`, config/crdgen) and embedded, so that `hansa init` needs no files beside the program. The definitions of federated types are not here:
 // federation/typeconfig makes them from each FederatedTypeConfig.
 package config
 
@@ -16,7 +16,7 @@ import (
 //go:embed crd/*.yaml
 var files embed.FS
 
-// CRDs returns the embedded definitions of the groups core.kubefed.io and scheduling.kubefed.io, sorted by file name
+// CRDs returns the embedded definitions of the groups core.kubefed.io, hansa.dev and scheduling.kubefed.io, sorted by file name
 // (group, then plural name). Every call returns fresh copies. An error means that the program was built from a broken
 // config/crd.
 func CRDs() ([]*apiextv1.CustomResourceDefinition, error) {

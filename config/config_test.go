@@ -37,7 +37,7 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// TestSurface pins what scripts and people rely on from KubeFed's definitions.
+// TestSurface pins what scripts and people rely on from the definitions.
 func TestSurface(t *testing.T) {
 	type surface struct {
 		Short   string
@@ -48,6 +48,8 @@ func TestSurface(t *testing.T) {
 	}
 	want := map[string]surface{
 		"clusterpropagatedversions.core.kubefed.io":          {"", "Cluster", "v1alpha1", nil, true},
+		"clusterinfos.hansa.dev":                             {"clinfo", "Namespaced", "v1alpha1", []string{"id", "network", "region", "state", "control-plane", "data-plane", "exports", "endpoints", "age"}, true},
+		"servicepolicies.hansa.dev":                          {"svcpol", "Namespaced", "v1alpha1", []string{"accepted", "algorithm", "age"}, true},
 		"federatedservicestatuses.core.kubefed.io":           {"", "Namespaced", "v1alpha1", nil, false},
 		"federatedtypeconfigs.core.kubefed.io":               {"ftc", "Namespaced", "v1beta1", []string{"target", "federated", "propagation", "controller", "age"}, true},
 		"kubefedclusters.core.kubefed.io":                    {"kfc", "Namespaced", "v1beta1", []string{"age", "ready", "kubernetes-version"}, true},

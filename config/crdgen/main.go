@@ -1,4 +1,4 @@
-// Command crdgen finishes the CustomResourceDefinitions that controller-gen writes from KubeFed's Go types: it merges
+// Command crdgen finishes the CustomResourceDefinitions that controller-gen writes from Go types, KubeFed's and Hansa's: it merges
 // into each of them what the types cannot say (validation rules with their messages, defaults, printer columns, the
 // status fields that are Hansa's own), as overlay.yaml declares it.
 //

@@ -1,0 +1,184 @@
+package config_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
+)
+
+const (
+	infos    = "clusterinfos.hansa.dev"
+	policies = "servicepolicies.hansa.dev"
+)
+
+// TestServicesValidation sets one field of a good ClusterInfo or ServicePolicy at a time, as YAML: the error must
+// contain want; an empty want means that the object is valid.
+func TestServicesValidation(t *testing.T) {
+	base := map[string]string{
+		infos:    `{apiVersion: hansa.dev/v1alpha1, kind: ClusterInfo, metadata: {name: m1}, spec: {}}`,
+		policies: `{apiVersion: hansa.dev/v1alpha1, kind: ServicePolicy, metadata: {name: web}, spec: {}}`,
+	}
+	type row struct{ reason, path, value, want string }
+	cases := map[string][]row{
+		infos: {
+			{"nothing said", "spec", `{}`, ""},
+			{"all said", "spec", `{network: vpc-1.eu, clusterID: eu-1, region: eu, zone: eu-a, state: Draining, dataPlane: Up, gateways: [{address: 203.0.113.1, port: 443}, {address: "2001:db8::1"}]}`, ""},
+			{"a network's name is plain", "spec.network", `VPC 1`, "write a name of lower-case letters"},
+			{"an id is a DNS label", "spec.clusterID", `eu.west`, "write a DNS label"},
+			{"an id ends in a letter or digit", "spec.clusterID", `eu-`, "write a DNS label"},
+			{"an id fits a label", "spec.clusterID", strings.Repeat("a", 64), "may not be more than 63"},
+			{"a gateway is an address", "spec.gateways", `[{address: gw.example.com}]`, "write an IPv4 or IPv6 address"},
+			{"an address with a prefix is a network", "spec.gateways", `[{address: 10.0.0.1/24}]`, "write an IPv4 or IPv6 address"},
+			{"a port is at least 1", "spec.gateways", `[{address: 10.0.0.1, port: 0}]`, "greater than or equal to 1"},
+			{"unknown state", "spec.state", `Sleeping`, `supported values: "", "Active", "Cordoned", "Draining"`},
+			{"unknown health", "spec.dataPlane", `Poorly`, `supported values: "", "Up", "Down"`},
+		},
+		policies: {
+			{"nothing said", "spec", `{}`, ""},
+			{"the policy has its service's name", "metadata.name", `web.shop`, "must be the name of the service"},
+
+			{"an order", "spec.failover", `[{by: Zone}, {by: Cluster, names: [m1, m2]}, {by: Any}]`, ""},
+			{"unknown scope", "spec.failover", `[{by: Continent}]`, `supported values: "Zone", "Region", "Cluster", "Any"`},
+			{"Any takes all", "spec.failover", `[{by: Any, names: [m1]}]`, "Any takes no names"},
+			{"nothing is left after Any", "spec.failover", `[{by: Any}, {by: Zone}]`, "as the last tier"},
+			{"Any twice", "spec.failover", `[{by: Any}, {by: Any}]`, "as the last tier"},
+			{"a name twice", "spec.failover", `[{by: Cluster, names: [m1, m1]}]`, "Duplicate value"},
+			{"an empty name", "spec.failover", `[{by: Cluster, names: [""]}]`, "at least 1"},
+
+			{"weights", "spec.clusterWeights", `[{cluster: m1, weight: 0}, {cluster: m2, weight: 10000}]`, ""},
+			{"a cluster twice", "spec.clusterWeights", `[{cluster: m1, weight: 1}, {cluster: m1, weight: 2}]`, "Duplicate value"},
+			{"too heavy", "spec.clusterWeights", `[{cluster: m1, weight: 10001}]`, "less than or equal to 10000"},
+			{"less than nothing", "spec.clusterWeights", `[{cluster: m1, weight: -1}]`, "greater than or equal to 0"},
+			{"not an id", "spec.clusterWeights", `[{cluster: M1, weight: 1}]`, "write the id of a cluster"},
+			{"share above all", "spec.minHealthyPercent", `101`, "less than or equal to 100"},
+			{"nobody may use it", "spec.consumers", `{clusters: []}`, ""},
+			{"consumers without a list", "spec.consumers", `{}`, "Required value"},
+			{"consumers by id", "spec.consumers", `{clusters: ["*"]}`, "write the id of a cluster"},
+
+			{"hash by a header", "spec.loadBalancing", `{algorithm: RingHash, hashHeader: x-user}`, ""},
+			{"only a ring is hashed", "spec.loadBalancing", `{algorithm: LeastRequest, hashHeader: x-user}`, "write algorithm: RingHash"},
+			{"the default is no ring", "spec.loadBalancing", `{hashHeader: x-user}`, "write algorithm: RingHash"},
+			{"not a header", "spec.loadBalancing", `{algorithm: RingHash, hashHeader: "x user"}`, "write the name of a header"},
+			{"unknown algorithm", "spec.loadBalancing", `{algorithm: Maglev}`, `supported values: "", "RoundRobin"`},
+
+			{"no connections at all", "spec.circuitBreaker", `{maxConnections: 0}`, "greater than or equal to 1"},
+			{"outliers", "spec.outlierDetection", `{consecutive5xx: 3, interval: 5s, baseEjectionTime: 1m, maxEjectionPercent: 50}`, ""},
+			{"an interval of nothing", "spec.outlierDetection", `{interval: 0s}`, "write a duration longer than zero"},
+			{"no share may be out", "spec.outlierDetection", `{maxEjectionPercent: 0}`, "greater than or equal to 1"},
+			{"timeouts", "spec.timeouts", `{request: 1.5s, idle: 1h, connect: 250ms}`, ""},
+			{"a timeout without a unit", "spec.timeouts", `{request: "5"}`, "write a duration longer than zero"},
+			{"a timeout in the past", "spec.timeouts", `{connect: -1s}`, "write a duration longer than zero"},
+
+			{"retries", "spec.retries", `{attempts: 2, retryOn: [unavailable, 5xx], perTry: 1s, backoff: 10ms, maxBackoff: 1s}`, ""},
+			{"no attempts are no retries", "spec.retries", `{attempts: 0}`, "greater than or equal to 1"},
+			{"too many attempts", "spec.retries", `{attempts: 11}`, "less than or equal to 10"},
+			{"a reason that clients do not know", "spec.retries", `{attempts: 1, retryOn: [bad-weather]}`, "supported values"},
+			{"a bound below the base", "spec.retries", `{attempts: 1, backoff: 1s, maxBackoff: 10ms}`, "maxBackoff must be at least backoff"},
+			{"a bound below the default base", "spec.retries", `{attempts: 1, maxBackoff: 10ms}`, "maxBackoff must be at least backoff"},
+
+			{"a canary", "spec.routes", `[{matches: [{path: {prefix: /}, headers: [{name: X-Canary, value: {exact: "1"}}, {name: x-user}]}], destinations: [{clusters: [m2], weight: 1}, {service: {name: web-next}}]}]`, ""},
+			{"a route goes somewhere", "spec.routes", `[{destinations: []}]`, "at least 1"},
+			{"somewhere with a weight", "spec.routes", `[{destinations: [{clusters: [m1], weight: 0}]}]`, "a weight above 0"},
+			{"a path starts with a slash", "spec.routes", `[{matches: [{path: {exact: shop}}], destinations: [{}]}]`, "write a path that starts with /"},
+			{"one comparison", "spec.routes", `[{matches: [{path: {exact: /a, prefix: /a}}], destinations: [{}]}]`, "exactly one of exact, prefix and regex"},
+			{"at least one comparison", "spec.routes", `[{matches: [{path: {}}], destinations: [{}]}]`, "exactly one of exact, prefix and regex"},
+			{"an expression", "spec.routes", `[{matches: [{path: {regex: "/v[0-9]+/.*"}}], destinations: [{}]}]`, ""},
+			{"a broken expression", "spec.routes", `[{matches: [{path: {regex: "/v[0-9"}}], destinations: [{}]}]`, "write a regular expression in RE2 syntax"},
+			{"a pseudo header", "spec.routes", `[{matches: [{headers: [{name: ":path"}]}], destinations: [{}]}]`, "path and method have fields of their own"},
+			{"a header twice", "spec.routes", `[{matches: [{headers: [{name: a}, {name: a}]}], destinations: [{}]}]`, "Duplicate value"},
+			{"unknown method", "spec.routes", `[{matches: [{method: get}], destinations: [{}]}]`, "supported values"},
+			{"a service in lower case", "spec.routes", `[{destinations: [{service: {name: Web}}]}]`, "write the name of a service"},
+			{"a timeout of its own", "spec.routes", `[{destinations: [{}], timeout: never}]`, "write a duration longer than zero"},
+
+			{"a mirror", "spec.mirror", `{service: {name: shadow, namespace: test, port: 80}, percent: 5}`, ""},
+			{"a mirror of itself", "spec.mirror", `{percent: 5}`, "say where copies go"},
+			{"late answers", "spec.fault", `{delay: {percent: 10, duration: 2s}}`, ""},
+			{"not late at all", "spec.fault", `{delay: {percent: 10, duration: 0s}}`, "write a duration longer than zero"},
+			{"an error", "spec.fault", `{abort: {percent: 1, httpStatus: 503}}`, ""},
+			{"two errors", "spec.fault", `{abort: {percent: 1, httpStatus: 503, grpcStatus: 14}}`, "exactly one of httpStatus and grpcStatus"},
+			{"no error", "spec.fault", `{abort: {percent: 1}}`, "exactly one of httpStatus and grpcStatus"},
+			{"OK is no error", "spec.fault", `{abort: {percent: 1, grpcStatus: 0}}`, "greater than or equal to 1"},
+		},
+	}
+	for definition, rows := range cases {
+		schema := newSchema(t, definition)
+		for _, row := range rows {
+			t.Run(definition+"/"+row.path+"/"+row.reason, func(t *testing.T) {
+				obj := decode(t, base[definition])
+				set(obj, row.path, decode(t, "v: "+row.value)["v"])
+				expect(t, schema.validate(t.Context(), obj, nil).ToAggregate(), row.want)
+			})
+		}
+	}
+}
+
+// TestClusterIDStays updates a ClusterInfo.
+func TestClusterIDStays(t *testing.T) {
+	schema := newSchema(t, infos)
+	cases := []struct{ reason, before, after, want string }{
+		{"an id may be set later", `{}`, `{clusterID: eu-1}`, ""},
+		{"other fields may change", `{clusterID: eu-1}`, `{clusterID: eu-1, state: Cordoned}`, ""},
+		{"another id", `{clusterID: eu-1}`, `{clusterID: eu-2}`, "delete this ClusterInfo and create it with the new id"},
+		{"no id any more", `{clusterID: eu-1}`, `{}`, "clusterID cannot change"},
+	}
+	for _, tc := range cases {
+		t.Run(tc.reason, func(t *testing.T) {
+			const head = "{apiVersion: hansa.dev/v1alpha1, kind: ClusterInfo, metadata: {name: m1}, spec: "
+			old, obj := decode(t, head+tc.before+"}"), decode(t, head+tc.after+"}")
+			expect(t, schema.validate(t.Context(), obj, old).ToAggregate(), tc.want)
+		})
+	}
+}
+
+// TestServicesWrittenByGo validates what the zero values of the Go types look like on the wire: a controller that fills
+// in only what it knows must not be refused.
+func TestServicesWrittenByGo(t *testing.T) {
+	info := &v1alpha1.ClusterInfo{}
+	info.APIVersion, info.Kind, info.Name = "hansa.dev/v1alpha1", "ClusterInfo", "m1"
+	policy := &v1alpha1.ServicePolicy{}
+	policy.APIVersion, policy.Kind, policy.Name = "hansa.dev/v1alpha1", "ServicePolicy", "web"
+	policy.Status.HonouredBy = []v1alpha1.FieldSupport{{Field: "mirror", Clients: []string{v1alpha1.ClientEnvoy}}}
+	for definition, obj := range map[string]any{infos: info, policies: policy} {
+		data, err := json.Marshal(obj)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, newSchema(t, definition).validate(t.Context(), decode(t, string(data)), nil).ToAggregate(), "")
+	}
+}
+
+// TestServiceSamples validates the samples for services, and that they say nothing that the types do not know.
+func TestServiceSamples(t *testing.T) {
+	names, err := filepath.Glob("samples/services/*.yaml")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no samples: %v", err)
+	}
+	definitions := map[string]string{"ClusterInfo": infos, "ServicePolicy": policies}
+	types := map[string]func() any{
+		"ClusterInfo":   func() any { return &v1alpha1.ClusterInfo{} },
+		"ServicePolicy": func() any { return &v1alpha1.ServicePolicy{} },
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for doc := range strings.SplitSeq(string(data), "\n---\n") {
+			obj := decode(t, doc)
+			kind, _ := obj["kind"].(string)
+			if types[kind] == nil {
+				t.Fatalf("%s: unexpected kind %q", name, kind)
+			}
+			if err := yaml.UnmarshalStrict([]byte(doc), types[kind]()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			expect(t, newSchema(t, definitions[kind]).validate(t.Context(), obj, nil).ToAggregate(), "")
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ClusterInfo tells about a member as a place where services run. It has the name and the namespace of its
+// KubeFedCluster. The hub creates one for every member; people may write the spec.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=clusterinfos,shortName=clinfo
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name=id,type=string,JSONPath=`.status.clusterID`
+// +kubebuilder:printcolumn:name=network,type=string,JSONPath=`.status.network`
+// +kubebuilder:printcolumn:name=region,type=string,JSONPath=`.status.region`
+// +kubebuilder:printcolumn:name=state,type=string,JSONPath=`.spec.state`
+// +kubebuilder:printcolumn:name=control-plane,type=string,JSONPath=`.status.controlPlane`
+// +kubebuilder:printcolumn:name=data-plane,type=string,JSONPath=`.status.dataPlane`
+// +kubebuilder:printcolumn:name=exports,type=integer,JSONPath=`.status.exports`
+// +kubebuilder:printcolumn:name=endpoints,type=integer,JSONPath=`.status.endpoints`
+// +kubebuilder:printcolumn:name=zones,type=string,JSONPath=`.status.zones`,priority=1
+// +kubebuilder:printcolumn:name=gateways,type=string,JSONPath=`.status.gateways[*].address`,priority=1
+// +kubebuilder:printcolumn:name=last-known,type=date,JSONPath=`.status.lastKnown`,priority=1
+// +kubebuilder:printcolumn:name=age,type=date,JSONPath=`.metadata.creationTimestamp`
+type ClusterInfo struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   ClusterInfoSpec   `json:"spec,omitempty"`
+	Status ClusterInfoStatus `json:"status,omitempty"`
+}
+
+// ClusterInfoSpec is what people say about a cluster.
+//
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterID) || oldSelf.clusterID.size() == 0 || (has(self.clusterID) && self.clusterID == oldSelf.clusterID)",message="clusterID cannot change once it is set, since names and certificates carry it; to rename the cluster, delete this ClusterInfo and create it with the new id"
+type ClusterInfoSpec struct {
+	// Network names the network of the cluster's pods. Pods of two clusters reach each other directly when both name the same
+	// one. Empty means a network of its own.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",message="write a name of lower-case letters, digits, dashes and dots, such as vpc-1; clusters that share a network write the same"
+	Network string `json:"network,omitempty"`
+	// ClusterID names the cluster in global names. Default: the member's ClusterProperty cluster.clusterset.k8s.io, else its
+	// name with dots replaced by dashes.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="write a DNS label: lower-case letters, digits and dashes, such as eu-west-1"
+	ClusterID string `json:"clusterID,omitempty"`
+	// Region overrides what the labels of the nodes say.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	Region string `json:"region,omitempty"`
+	// Zone overrides what the labels of the nodes say.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	Zone string `json:"zone,omitempty"`
+	// Gateways override the discovered ones: where services of the cluster are reached from other networks.
+	//
+	// +kubebuilder:validation:MaxItems=16
+	Gateways []Gateway `json:"gateways,omitempty"`
+	// State is Active, Cordoned (no new consumers from elsewhere while others serve) or Draining (no consumers at all while
+	// others serve).
+	State ClusterState `json:"state,omitempty"`
+	// DataPlane overrides the data plane's health: Up or Down. Empty means what is observed.
+	DataPlane Health `json:"dataPlane,omitempty"`
+}
+
+// ClusterState is what operators want of a cluster.
+//
+// +kubebuilder:validation:Enum="";Active;Cordoned;Draining
+type ClusterState string
+
+// The states of a cluster; empty is Active.
+const (
+	Active   ClusterState = "Active"
+	Cordoned ClusterState = "Cordoned"
+	Draining ClusterState = "Draining"
+)
+
+// Health is one signal about a cluster.
+//
+// +kubebuilder:validation:Enum="";Up;Down
+type Health string
+
+// The values of a health signal; empty means that it is not known.
+const (
+	Up   Health = "Up"
+	Down Health = "Down"
+)
+
+// Gateway is an address that takes traffic for a cluster's services.
+type Gateway struct {
+	// Address is an IPv4 or IPv6 address.
+	//
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="write an IPv4 or IPv6 address, such as 203.0.113.10 or 2001:db8::1; names are not looked up"
+	Address string `json:"address"`
+	// Port takes TLS by server name. Default 15443.
+	//
+	// +kubebuilder:default=15443
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+}
+
+// ClusterInfoStatus is what the hub knows of a cluster.
+type ClusterInfoStatus struct {
+	ClusterID string   `json:"clusterID,omitempty"`
+	Network   string   `json:"network,omitempty"`
+	Region    string   `json:"region,omitempty"`
+	Zones     []string `json:"zones,omitempty"`
+	// +kubebuilder:validation:MaxItems=16
+	Gateways []Gateway `json:"gateways,omitempty"`
+	// ControlPlane tells whether the API server answers, DataPlane whether traffic arrives. They are never mixed.
+	ControlPlane Health `json:"controlPlane,omitempty"`
+	// DataPlane tells whether traffic arrives.
+	DataPlane Health `json:"dataPlane,omitempty"`
+	// Exports counts the services that the cluster is known to export.
+	//
+	// +optional
+	Exports int32 `json:"exports"`
+	// Endpoints counts the endpoints that are known of them.
+	//
+	// +optional
+	Endpoints int32 `json:"endpoints"`
+	// LastKnown is when the hub was last in step with the cluster; nil while it is.
+	LastKnown *metav1.Time `json:"lastKnown,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ClusterInfoList is a list of ClusterInfos.
+//
+// +kubebuilder:object:root=true
+type ClusterInfoList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []ClusterInfo `json:"items"`
+}
