@@ -352,10 +352,8 @@ func (j *Joiner) prepareMember(ctx context.Context, o Options, hub account, foun
 	if err := j.ensure(ctx, j.member, identity, overwrite); err != nil {
 		return err
 	}
-	if !o.WithoutServices && found.scope != apiextv1.NamespaceScoped {
-		if err := j.ensureServiceDefinitions(ctx); err != nil {
-			return err
-		}
+	if err := j.ensureServiceDefinitions(ctx, o, found); err != nil {
+		return err
 	}
 	narrow := !o.ClusterAdmin && found.scope != apiextv1.NamespaceScoped
 	if narrow {

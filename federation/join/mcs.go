@@ -102,8 +102,12 @@ func revision(labels map[string]string) int {
 	return n
 }
 
-// ensureServiceDefinitions installs the Multi-Cluster Services API in the member, as far as it is not there.
-func (j *Joiner) ensureServiceDefinitions(ctx context.Context) error {
+// ensureServiceDefinitions installs the Multi-Cluster Services API in the member, as far as it is not there. A hub of scope
+// Namespaced has no global services.
+func (j *Joiner) ensureServiceDefinitions(ctx context.Context, o Options, found *findings) error {
+	if o.WithoutServices || found.scope == apiextv1.NamespaceScoped {
+		return nil
+	}
 	definitions, err := ServiceDefinitions()
 	if err != nil {
 		return err

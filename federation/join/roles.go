@@ -62,7 +62,7 @@ func (j *Joiner) awaitGathered(ctx context.Context) error {
 		var aggregated, own, services rbacv1.ClusterRole
 		for name, role := range map[string]*rbacv1.ClusterRole{api.MemberRole: &aggregated, HubRole: &own, ServicesRole: &services} {
 			err := j.member.client.Get(ctx, client.ObjectKey{Name: name}, role)
-			if err != nil && !(name == ServicesRole && apierrors.IsNotFound(err)) {
+			if err != nil && (name != ServicesRole || !apierrors.IsNotFound(err)) {
 				return false, fmt.Errorf("reading clusterrole/%s in %s: %w", name, j.member.Name, err)
 			}
 		}
