@@ -10,7 +10,7 @@ import (
 // Builder collects what is seen and publishes Snapshots. The methods that report whether something changed say so relative
 // to what the builder holds, so repeated news costs nothing. A Builder is for one goroutine; its snapshots are for all.
 //
-// What is given to a builder is copied, but for Policy.L7.
+// What is given to a builder is copied, but for Policy.L7 and what TakeEndpoints takes.
 type Builder struct {
 	drafts   map[Key]*draft
 	changed  []Key // drafts that differ from the current snapshot, in the order of the changes
@@ -110,7 +110,16 @@ func (b *Builder) RemoveExport(cluster string, key Key) bool {
 // SetEndpoints notes the endpoints of a service in a cluster, all of them. No groups means that there are none, which is not
 // the same as not knowing.
 func (b *Builder) SetEndpoints(cluster string, key Key, endpoints Endpoints) bool {
-	normal := endpoints.normal()
+	return b.setEndpoints(cluster, key, endpoints.normal(false))
+}
+
+// TakeEndpoints is SetEndpoints for lists that nobody will modify any more. Those that are in order already are held as they
+// are, so that a caller who keeps them too shares the memory.
+func (b *Builder) TakeEndpoints(cluster string, key Key, endpoints Endpoints) bool {
+	return b.setEndpoints(cluster, key, endpoints.normal(true))
+}
+
+func (b *Builder) setEndpoints(cluster string, key Key, normal *Endpoints) bool {
 	d := b.draft(key)
 	source := d.at(cluster)
 	if source.Endpoints != nil && source.Endpoints.equal(normal) {

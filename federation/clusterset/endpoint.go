@@ -65,30 +65,49 @@ func (c Conditions) rank() int {
 
 // normal returns a compact copy: one group per set of ports, everything sorted, each address once per group. A pod that is
 // in two slices for a moment counts in the better of its states, as with kube-proxy. Addresses that are none are left out.
-func (e *Endpoints) normal() *Endpoints {
+// When the lists are given away, those that are normal already are not copied.
+func (e *Endpoints) normal(given bool) *Endpoints {
 	normal := &Endpoints{}
 	for _, group := range e.Groups {
 		ports := normalPorts(group.Ports)
 		at, found := slices.BinarySearchFunc(normal.Groups, ports, func(g Group, ports []TargetPort) int {
 			return slices.CompareFunc(g.Ports, ports, comparePorts)
 		})
-		if !found {
-			normal.Groups = slices.Insert(normal.Groups, at, Group{Ports: ports})
+		switch {
+		case found:
+			// What stands there may be given: a list of two groups is a new one.
+			both := append(slices.Clone(normal.Groups[at].Endpoints), group.Endpoints...)
+			normal.Groups[at].Endpoints = Tidy(both)
+		case given && tidy(group.Endpoints):
+			normal.Groups = slices.Insert(normal.Groups, at, Group{Ports: ports, Endpoints: group.Endpoints})
+		default:
+			normal.Groups = slices.Insert(normal.Groups, at, Group{Ports: ports, Endpoints: Tidy(slices.Clone(group.Endpoints))})
 		}
-		for _, endpoint := range group.Endpoints {
-			if endpoint.Addr = endpoint.Addr.WithZone("").Unmap(); endpoint.Addr.IsValid() {
-				normal.Groups[at].Endpoints = append(normal.Groups[at].Endpoints, endpoint)
-			}
-		}
-	}
-	for i := range normal.Groups {
-		endpoints := normal.Groups[i].Endpoints
-		slices.SortFunc(endpoints, compareEndpoints)
-		endpoints = slices.CompactFunc(endpoints, func(a, b Endpoint) bool { return a.Addr == b.Addr })
-		normal.Groups[i].Endpoints = exact(endpoints)
 	}
 	normal.Groups = exact(slices.DeleteFunc(normal.Groups, func(g Group) bool { return len(g.Endpoints) == 0 }))
 	return normal
+}
+
+// Tidy puts a list of endpoints in order, as snapshots hold it and TakeEndpoints takes it without a copy. It modifies the
+// list and returns it without spare capacity.
+func Tidy(endpoints []Endpoint) []Endpoint {
+	for i := range endpoints {
+		endpoints[i].Addr = endpoints[i].Addr.WithZone("").Unmap()
+	}
+	endpoints = slices.DeleteFunc(endpoints, func(e Endpoint) bool { return !e.Addr.IsValid() })
+	slices.SortFunc(endpoints, compareEndpoints)
+	return exact(slices.CompactFunc(endpoints, func(a, b Endpoint) bool { return a.Addr == b.Addr }))
+}
+
+// tidy tells whether Tidy would change nothing.
+func tidy(endpoints []Endpoint) bool {
+	for i := range endpoints {
+		addr := endpoints[i].Addr
+		if !addr.IsValid() || addr.Is4In6() || addr.Zone() != "" || i > 0 && endpoints[i-1].Addr.Compare(addr) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // exact returns s without spare capacity, since it is going to be kept; an empty slice becomes nil.
