@@ -1,0 +1,186 @@
+package xds
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hansa-dev/hansa/eastwest/xds/ads"
+	"github.com/hansa-dev/hansa/eastwest/xds/translate"
+	"github.com/hansa-dev/hansa/federation/clusterset"
+)
+
+// Fill implements ads.Source: it brings the view to every new snapshot, or to the newest if several came meanwhile.
+func (s *Source) Fill(ctx context.Context, v *ads.View) error {
+	who, err := parse(v.Name())
+	if err != nil {
+		return err
+	}
+	defer s.forget(who)
+	defer s.metrics.gone(who)
+	f := newFilling(s, who)
+	at := time.Time{}
+	for {
+		snapshot, newer := s.snapshots.Current()
+		if snapshot.Cluster(who.From.Cluster) == nil {
+			return notMember(who.From.Cluster)
+		}
+		begin := time.Now()
+		if update, changed := f.step(snapshot); changed {
+			update.At = at
+			v.Apply(update)
+			s.metrics.translated(who, f.resources, time.Since(begin))
+		}
+		select {
+		case <-newer:
+			at = time.Now()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// filling is the state of one view: what it has, and of which snapshot.
+type filling struct {
+	source *Source
+	client translate.Client
+
+	snapshot  *clusterset.Snapshot
+	services  map[clusterset.Key]*holding
+	users     map[clusterset.Key]map[clusterset.Key]struct{} // services by the services that their policies name
+	common    []ads.Key
+	resources int
+}
+
+// holding is what a view has of one service.
+type holding struct {
+	shape      translate.Shape
+	references []clusterset.Key
+	fixed      []ads.Key // what depends on the shape alone
+	moving     []ads.Key // what depends on endpoints
+}
+
+func newFilling(s *Source, who translate.Client) *filling {
+	return &filling{
+		source: s, client: who,
+		services: map[clusterset.Key]*holding{}, users: map[clusterset.Key]map[clusterset.Key]struct{}{},
+	}
+}
+
+// step returns what is to be done to come to a snapshot. The first step is a whole one.
+func (f *filling) step(snapshot *clusterset.Snapshot) (ads.Update, bool) {
+	update := ads.Update{Sequence: snapshot.Sequence()}
+	keys, all := f.affected(snapshot)
+	if f.snapshot != nil && len(keys) == 0 {
+		f.snapshot = snapshot
+		return update, false
+	}
+	update.Whole = f.snapshot == nil
+	f.snapshot = snapshot
+	reshaped := all
+	for _, key := range keys {
+		reshaped = f.service(&update, key) || reshaped
+	}
+	if reshaped {
+		f.replace(&update, &f.common, f.client.Common(snapshot))
+	}
+	return update, true
+}
+
+// affected returns the services whose resources may differ from what the view has, sorted.
+func (f *filling) affected(snapshot *clusterset.Snapshot) (keys []clusterset.Key, all bool) {
+	changes := snapshot.Since(f.snapshot)
+	keys = changes.Services
+	if f.snapshot == nil || slices.Contains(changes.Moved, f.client.From.Cluster) {
+		for _, service := range snapshot.Services() {
+			keys = append(keys, service.Key)
+		}
+		return unique(keys), true
+	}
+	for _, cluster := range changes.Moved {
+		keys = append(keys, snapshot.Exports(cluster)...)
+	}
+	for _, key := range keys {
+		for user := range f.users[key] {
+			keys = append(keys, user)
+		}
+	}
+	if len(keys) > len(changes.Services) {
+		keys = unique(keys)
+	}
+	return keys, false
+}
+
+func unique(keys []clusterset.Key) []clusterset.Key {
+	keys = slices.Clone(keys)
+	slices.SortFunc(keys, translate.CompareKeys)
+	return slices.Compact(keys)
+}
+
+// service brings one service up to date, and tells whether more of it changed than its endpoints.
+func (f *filling) service(update *ads.Update, key clusterset.Key) bool {
+	service := f.snapshot.Service(key)
+	held := f.services[key]
+	if service == nil && held == nil {
+		return false
+	}
+	if held == nil {
+		held = &holding{}
+		f.services[key] = held
+	}
+	shape := f.client.Shape(service)
+	reshaped := !shape.Equal(held.shape)
+	if reshaped {
+		fixed, err := f.client.Fixed(service)
+		if err != nil {
+			f.source.log.Error(err, "A part of a service's policy is not used", "service", key, "flavour", f.client.Flavour)
+			f.source.metrics.leftOut(f.client.Flavour)
+		}
+		f.replace(update, &held.fixed, fixed)
+		f.refer(key, held, translate.References(service))
+		held.shape = shape
+	}
+	f.replace(update, &held.moving, f.client.Moving(f.snapshot, service))
+	if service == nil {
+		delete(f.services, key)
+	}
+	return reshaped
+}
+
+// refer notes which other services a service's policy names.
+func (f *filling) refer(key clusterset.Key, held *holding, references []clusterset.Key) {
+	for _, other := range held.references {
+		delete(f.users[other], key)
+		if len(f.users[other]) == 0 {
+			delete(f.users, other)
+		}
+	}
+	for _, other := range references {
+		if f.users[other] == nil {
+			f.users[other] = map[clusterset.Key]struct{}{}
+		}
+		f.users[other][key] = struct{}{}
+	}
+	held.references = references
+}
+
+// replace puts messages in the place of what held names.
+func (f *filling) replace(update *ads.Update, held *[]ads.Key, messages []translate.Message) {
+	keys := make([]ads.Key, 0, len(messages))
+	for _, m := range messages {
+		resource, err := f.source.encoder.Encode(m.Name, m.Proto)
+		if err != nil {
+			f.source.log.Error(err, "A resource was left out")
+			continue
+		}
+		keys = append(keys, resource.Key)
+		update.Changed = append(update.Changed, resource)
+	}
+	for _, key := range *held {
+		if !slices.Contains(keys, key) {
+			update.Removed = append(update.Removed, key)
+		}
+	}
+	f.resources += len(keys) - len(*held)
+	*held = keys
+}
