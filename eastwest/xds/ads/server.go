@@ -53,6 +53,7 @@ type Config struct {
 	Limits      Limits                           // zero fields: DefaultLimits
 	Credentials credentials.TransportCredentials // nil: none, for tests and loopback only
 	Log         logr.Logger
+	Register    func(grpc.ServiceRegistrar) // nil: nothing; adds services of one's own to the same port
 }
 
 // Server serves aggregated discovery, State of the World and delta.
@@ -97,6 +98,9 @@ func New(cfg Config) *Server {
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(s.options(cfg.Credentials)...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, service{server: s})
+	if cfg.Register != nil {
+		cfg.Register(s.grpc)
+	}
 	return s
 }
 
