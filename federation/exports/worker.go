@@ -1,0 +1,352 @@
+package exports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// Bounds of a worker. Its pauses are short enough that a role that was granted, or a CRD that was installed, is seen soon;
+// the member's health ends them when it comes back.
+const (
+	pauseFirst = 200 * time.Millisecond
+	pauseMost  = 5 * time.Second
+	// stallTimeout is how long a list may stand still.
+	stallTimeout = 10 * time.Second
+	// listTimeout bounds one page of a list.
+	listTimeout = 60 * time.Second
+	pageSize    = 500
+	// watchLeast is how long a watch is asked to last at least; twice that at most.
+	watchLeast    = 5 * time.Minute
+	servesTimeout = 10 * time.Second
+)
+
+// worker follows one kind in one cluster: it lists, watches from there, and begins anew when that breaks.
+type worker struct {
+	kind    Kind
+	cluster string
+	sources []source
+	wake    chan struct{} // ends a pause
+	tell    func(seen time.Time, f *fact)
+	now     func() time.Time
+
+	state   State
+	message string
+	listed  bool // of the site, by this worker or one before
+	paged   bool // the server does not stream lists
+}
+
+// errRelist ends a watch that cannot be continued although nothing is wrong.
+var errRelist = errors.New("the watch has to begin anew")
+
+// run follows the kind until ctx ends.
+func (w *worker) run(ctx context.Context) {
+	pause := pauseFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := w.once(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errRelist) {
+			err = nil
+		}
+		if err == nil || time.Since(began) > pauseMost {
+			pause = pauseFirst
+		}
+		if err != nil {
+			w.fail(ctx, err)
+		}
+		timer := time.NewTimer(pause + rand.N(pause/5)) //nolint:gosec // G404: jitter
+		select {
+		case <-ctx.Done():
+		case <-w.wake:
+			pause = pauseFirst
+		case <-timer.C:
+			pause = min(2*pause, pauseMost)
+		}
+		timer.Stop()
+	}
+}
+
+// once lists the kind in the best version that is served, and watches it until that breaks.
+func (w *worker) once(ctx context.Context) error {
+	var err error
+	for i := range w.sources {
+		source := &w.sources[i]
+		err = w.followSource(ctx, source)
+		if !isNotServed(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (w *worker) followSource(ctx context.Context, s *source) error {
+	if !w.paged {
+		err := w.stream(ctx, s)
+		if !errors.Is(err, errNoStreaming) {
+			return err
+		}
+		w.paged = true
+	}
+	version, err := w.list(ctx, s)
+	if err != nil {
+		return err
+	}
+	return w.watch(ctx, s, version)
+}
+
+// errNoStreaming says that the server answers no list as a watch.
+var errNoStreaming = errors.New("the API server does not stream lists")
+
+// stream asks for a list as the beginning of a watch (KEP-3157): the server sends it from its cache object by object, and no
+// more than one of them is in memory at a time.
+func (w *worker) stream(ctx context.Context, s *source) error {
+	options := w.options(s)
+	options.AllowWatchBookmarks = true
+	options.SendInitialEvents = new(true)
+	options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
+	events, err := s.watch(ctx, options)
+	switch {
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return errNoStreaming
+	case err != nil:
+		return fmt.Errorf("listing %s: %w", s.resource.Resource, err)
+	}
+	version, err := w.initial(ctx, events)
+	if err != nil {
+		events.Stop()
+		return err
+	}
+	version, err = w.drain(ctx, events, version)
+	if err != nil {
+		return err
+	}
+	return w.watch(ctx, s, version)
+}
+
+func (w *worker) options(s *source) metav1.ListOptions {
+	options := metav1.ListOptions{LabelSelector: s.selector}
+	seconds := int64((watchLeast + rand.N(watchLeast)).Seconds()) //nolint:gosec // G404: so that watches do not all end at once
+	options.TimeoutSeconds = &seconds
+	if !w.listed {
+		options.ResourceVersion = "0" // any will do for a first list; a later one must not be older than what is known
+	}
+	return options
+}
+
+// initial reads a streamed list up to its end.
+func (w *worker) initial(ctx context.Context, events watch.Interface) (version string, err error) {
+	var items []item
+	stalled := time.NewTimer(stallTimeout)
+	defer stalled.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-stalled.C:
+			if len(items) > 0 {
+				return "", errNoStreaming // an old server ignores the wish, and never says that it is done
+			}
+			return "", fmt.Errorf("listing %s: nothing arrived for %s", w.kind, stallTimeout)
+		case event, open := <-events.ResultChan():
+			if !open {
+				return "", fmt.Errorf("listing %s: the connection ended before the list did", w.kind)
+			}
+			stalled.Reset(stallTimeout)
+			switch event.Type {
+			case watch.Added, watch.Modified:
+				i, err := decode(w.kind, event.Object)
+				if err != nil {
+					return "", err
+				}
+				items = append(items, i)
+			case watch.Bookmark:
+				object, err := meta.Accessor(event.Object)
+				if err != nil {
+					return "", fmt.Errorf("reading a bookmark of %s: %w", w.kind, err)
+				}
+				if object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
+					w.running(items)
+					return object.GetResourceVersion(), nil
+				}
+			case watch.Error:
+				return "", broken(event.Object)
+			case watch.Deleted:
+				return "", fmt.Errorf("listing %s: a list does not delete", w.kind)
+			}
+		}
+	}
+}
+
+// list reads a list page by page.
+func (w *worker) list(ctx context.Context, s *source) (version string, err error) {
+	var items []item
+	options := w.options(s)
+	options.TimeoutSeconds = nil
+	options.Limit = pageSize
+	for {
+		page, err := w.page(ctx, s, options)
+		if err != nil {
+			return "", err
+		}
+		err = meta.EachListItem(page, func(object runtime.Object) error {
+			i, err := decode(w.kind, object)
+			items = append(items, i)
+			return err
+		})
+		if err != nil {
+			return "", fmt.Errorf("reading a list of %s: %w", w.kind, err)
+		}
+		about, err := meta.ListAccessor(page)
+		if err != nil {
+			return "", fmt.Errorf("reading a list of %s: %w", w.kind, err)
+		}
+		if about.GetContinue() == "" {
+			w.running(items)
+			return about.GetResourceVersion(), nil
+		}
+		options.Continue, options.ResourceVersion = about.GetContinue(), ""
+	}
+}
+
+func (w *worker) page(ctx context.Context, s *source, options metav1.ListOptions) (runtime.Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	page, err := s.list(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", s.resource.Resource, err)
+	}
+	return page, nil
+}
+
+// watch follows changes from a version on. A watch that ends in the ordinary way is continued where it ended.
+func (w *worker) watch(ctx context.Context, s *source, version string) error {
+	for {
+		options := w.options(s)
+		options.AllowWatchBookmarks = true
+		options.ResourceVersion = version
+		began := time.Now()
+		events, err := s.watch(ctx, options)
+		if err != nil {
+			return ended(fmt.Errorf("watching %s: %w", s.resource.Resource, err))
+		}
+		version, err = w.drain(ctx, events, version)
+		if err != nil {
+			return err
+		}
+		if time.Since(began) < time.Second {
+			return fmt.Errorf("watching %s: the connection ended as soon as it began", s.resource.Resource)
+		}
+	}
+}
+
+// drain tells of events until the watch ends, and returns the version that it has come to.
+func (w *worker) drain(ctx context.Context, events watch.Interface, version string) (string, error) {
+	defer events.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case event, open := <-events.ResultChan():
+			if !open {
+				return version, nil
+			}
+			if event.Type == watch.Error {
+				return "", broken(event.Object)
+			}
+			object, err := meta.Accessor(event.Object)
+			if err != nil {
+				return "", fmt.Errorf("reading an event of %s: %w", w.kind, err)
+			}
+			version = object.GetResourceVersion()
+			if event.Type == watch.Bookmark {
+				continue
+			}
+			i, err := decode(w.kind, event.Object)
+			if err != nil {
+				return "", err
+			}
+			if event.Type == watch.Deleted {
+				i = item{name: i.name}
+			}
+			seen := w.now()
+			w.tell(seen, &fact{kind: w.kind, news: newsItem, item: i})
+			eventsSeen.WithLabelValues(w.cluster, w.kind.String()).Inc()
+		}
+	}
+}
+
+// running tells of a complete list.
+func (w *worker) running(items []item) {
+	w.listed = true
+	observeState(w.cluster, w.kind, w.state, StateRunning)
+	watchStarts.WithLabelValues(w.cluster, w.kind.String()).Inc()
+	w.state, w.message = StateRunning, ""
+	w.tell(w.now(), &fact{kind: w.kind, news: newsList, items: items})
+}
+
+// fail tells why the worker is not in step.
+func (w *worker) fail(ctx context.Context, err error) {
+	state := StateUnreachable
+	switch {
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		state = StateForbidden
+		if w.lacks(ctx) {
+			state = StateNotInstalled // who may not list what is not there is told the former
+		}
+	case isNotServed(err) && w.lacks(ctx):
+		state = StateNotInstalled
+	}
+	if state == w.state && err.Error() == w.message {
+		return
+	}
+	if state == StateNotInstalled {
+		w.listed = false
+	}
+	observeState(w.cluster, w.kind, w.state, state)
+	w.state, w.message = state, err.Error()
+	w.tell(time.Time{}, &fact{kind: w.kind, news: newsState, state: state, message: w.message})
+}
+
+// lacks tells whether the cluster says for certain that it does not serve the kind: a 404 may come from a proxy on the way.
+func (w *worker) lacks(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, servesTimeout)
+	defer cancel()
+	for i := range w.sources {
+		if w.sources[i].serves == nil {
+			return false
+		}
+		if served, err := w.sources[i].serves(ctx); err != nil || served {
+			return false
+		}
+	}
+	return true
+}
+
+// broken is the error that an event of a watch carries.
+func broken(object runtime.Object) error { return ended(apierrors.FromObject(object)) }
+
+// ended tells a watch whose version is too old, which is nothing to report, from one that failed.
+func ended(err error) error {
+	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		return errRelist
+	}
+	return err
+}
+
+// isNotServed recognises the answer of an API server that has no such resource.
+func isNotServed(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code == http.StatusNotFound
+}
