@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/hansa-dev/hansa/e2e/bench/boot"
+	"github.com/hansa-dev/hansa/e2e/bench/eds"
 	"github.com/hansa-dev/hansa/e2e/bench/propagation"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
 	"github.com/hansa-dev/hansa/e2e/bench/writer"
@@ -36,6 +37,9 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	if len(args) > 1 && args[0] == writer.Subcommand {
 		return writer.Serve(ctx, args[1], args[2:], os.Stdin, os.Stdout)
+	}
+	if child, err := eds.Child(ctx, args, os.Stdin, os.Stdout); child {
+		return err
 	}
 	var (
 		flags  = flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -75,6 +79,10 @@ func measure(ctx context.Context, part string, o propagation.Options) ([]result.
 	}
 	if wants(result.Propagation) {
 		found, err := propagation.Run(ctx, o)
+		rows, errs = append(rows, found...), append(errs, err)
+	}
+	if wants(result.Services) {
+		found, err := eds.Run(ctx, eds.Options(o))
 		rows, errs = append(rows, found...), append(errs, err)
 	}
 	return rows, errors.Join(errs...)

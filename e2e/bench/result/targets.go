@@ -8,6 +8,9 @@ const Propagation = "propagation"
 // Lab is the part that measures the lab itself.
 const Lab = "lab"
 
+// Services is the part that measures how endpoints of global services get to clients.
+const Services = "services"
+
 // Targets returns all rows that the benchmarks have to show, in the order of the table.
 func Targets() []Target {
 	const soon = "" // no part measures it yet
@@ -26,9 +29,13 @@ func Targets() []Target {
 		{"fail-detect", soon, "≤ 3 s", nil},
 		{"fail-rsp-move", soon, "≤ 5 s", nil},
 		{"hub-restart", Propagation, "≤ 10 s, 0 writes", []Limit{{"value", 10}, {"writes", 0}}},
-		{"eds-change", soon, "p50 ≤ 1 / ≤ 10 ms, p99 ≤ 10 / ≤ 50 ms", nil},
-		{"eds-burst", soon, "≤ 1 s, ≤ 0.5 CPU-s", nil},
-		{"eds-memory", soon, "≤ 250 MB", nil},
+		{"eds-change", Services, "p50 ≤ 1 / ≤ 10 ms, p99 ≤ 10 / ≤ 50 ms", []Limit{
+			{"value", 1}, {"p99_ms", 10}, {"last_p50_ms", 10}, {"last_p99_ms", 50},
+		}},
+		{"eds-burst", Services, "≤ 1 s, ≤ 0.5 CPU-s", []Limit{{"value", 1}, {"hub_cpu_s", 0.5}}},
+		{"eds-memory", Services, "≤ 250 MB", []Limit{{"value", 250}}},
+		{"eds-first-sync", Services, "100 clients ≤ 2 s", []Limit{{"value", 2}}},
+		{"eds-scale-100", Services, "p50 ≤ 10 ms, p99 ≤ 50 ms", []Limit{{"value", 10}, {"p99_ms", 50}}},
 		{"watch-memory", soon, "≤ 1 KB", nil},
 		{"watch-sync-100", soon, "≤ 2 s", nil},
 		{"dns-qps", soon, "≥ 4× CoreDNS, ≤ Knot's CPU per query", nil},

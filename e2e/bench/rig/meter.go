@@ -138,11 +138,57 @@ func (r *Rig) written(marks Marks) (int, error) {
 
 // HubCPU is the processor time that the hub program has used since it started.
 func (r *Rig) HubCPU() (time.Duration, error) {
-	content, err := os.ReadFile("/proc/" + strconv.Itoa(r.hub.PID) + "/stat")
+	used, err := CPUOf(r.hub.PID)
 	if err != nil {
-		return 0, fmt.Errorf("reading the processor time of the hub, which said:\n%s\n%w", r.hub.Output(), err)
+		return 0, fmt.Errorf("the hub, which said:\n%s\n%w", r.hub.Output(), err)
+	}
+	return used, nil
+}
+
+// CPUOf is the processor time that a process has used.
+func CPUOf(pid int) (time.Duration, error) {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("reading the processor time of process %d: %w", pid, err)
 	}
 	return CPUTime(string(content))
+}
+
+// HubMemory is what the hub program has of the machine's memory, in bytes: all its pages, the same with shared ones in
+// equal parts, and the most that it ever had.
+func (r *Rig) HubMemory() (Memory, error) { return MemoryOf(r.hub.PID) }
+
+// Memory is what a process has of the machine's memory, in bytes.
+type Memory struct{ RSS, PSS, Peak int64 }
+
+// MemoryOf reads the memory of a process.
+func MemoryOf(pid int) (Memory, error) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	status, err := os.ReadFile(dir + "/status") //nolint:gosec // G304: of a process
+	if err != nil {
+		return Memory{}, fmt.Errorf("reading the memory of process %d: %w", pid, err)
+	}
+	rollup, err := os.ReadFile(dir + "/smaps_rollup") //nolint:gosec // G304: likewise
+	if err != nil {
+		return Memory{}, fmt.Errorf("reading the memory of process %d: %w", pid, err)
+	}
+	return Memory{RSS: kibibytes(string(status), "VmRSS:"), PSS: lab.ParsePSS(rollup), Peak: kibibytes(string(status), "VmHWM:")}, nil
+}
+
+// kibibytes finds a line like "VmRSS:  1234 kB" and returns bytes; 0 if there is none.
+func kibibytes(status, name string) int64 {
+	for line := range strings.Lines(status) {
+		value, ok := strings.CutPrefix(line, name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
+		if err != nil {
+			return 0
+		}
+		return n << 10
+	}
+	return 0
 }
 
 // HostCPU is the processor time that the host cluster's own processes, API server and etcd first of all, have used.

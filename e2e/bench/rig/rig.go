@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -52,22 +53,36 @@ type Rig struct {
 	bin      string // folder with the programs under test
 	hub      lab.Program
 	args     []string // of the hub
+	more     []string // the caller's part of them
 	health   string   // URL
 	profile  string   // URL of the hub's pprof
 	busy     []float64
 }
 
+// Options say what a rig consists of.
+type Options struct {
+	Members int       // control planes with all components
+	Thin    int       // further members that are an API server and its etcd only
+	HubArgs []string  // further arguments of the hub program
+	Out     io.Writer // progress
+}
+
 // Up boots a lab with so many members, builds and starts the hub, and joins the members. Progress goes to out. The
 // caller takes the rig down, also after an error other than of Up itself.
 func Up(ctx context.Context, members int, out io.Writer) (*Rig, error) {
+	return UpWith(ctx, Options{Members: members, Out: out})
+}
+
+// UpWith is Up with other members, or with arguments for the hub.
+func UpWith(ctx context.Context, o Options) (*Rig, error) {
 	if err := lab.Sweep(ctx, labPrefix); err != nil {
 		return nil, err
 	}
-	l, err := lab.New(lab.Options{Name: lab.OwnName(labPrefix), Members: members, Out: out})
+	l, err := lab.New(lab.Options{Name: lab.OwnName(labPrefix), Members: o.Members, Thin: o.Thin, Out: o.Out})
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{out: out, lab: l, clusters: map[string]lab.Cluster{}, clients: map[string]dynamic.Interface{}}
+	r := &Rig{out: o.Out, more: o.HubArgs, lab: l, clusters: map[string]lab.Cluster{}, clients: map[string]dynamic.Interface{}}
 	if err := r.up(ctx); err != nil {
 		return nil, errors.Join(err, r.Down(ctx))
 	}
@@ -91,7 +106,7 @@ func (r *Rig) up(ctx context.Context) error {
 	if err := r.build(ctx); err != nil {
 		return err
 	}
-	if err := r.run(ctx, "init", "--host-cluster-context="+lab.Hub); err != nil {
+	if _, err := r.Hansa(ctx, "init", "--host-cluster-context="+lab.Hub); err != nil {
 		return err
 	}
 	if err := r.prepareHub(); err != nil {
@@ -101,7 +116,7 @@ func (r *Rig) up(ctx context.Context) error {
 		return err
 	}
 	for _, member := range r.Members {
-		if err := r.run(ctx, "join", member, "--cluster-context="+member, "--host-cluster-context="+lab.Hub); err != nil {
+		if _, err := r.Hansa(ctx, "join", member, "--cluster-context="+member, "--host-cluster-context="+lab.Hub); err != nil {
 			return err
 		}
 	}
@@ -133,14 +148,15 @@ func (r *Rig) build(ctx context.Context) error {
 	return nil
 }
 
-// run runs a command of hansa and shows what it said only if it fails.
-func (r *Rig) run(ctx context.Context, args ...string) error {
+// Hansa runs a command of hansa and returns what it said.
+func (r *Rig) Hansa(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(r.bin, "hansa"), args...) //nolint:gosec // G204: our own program
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+r.lab.Kubeconfig())
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("hansa %s: %w\n%s", strings.Join(args, " "), err, output)
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("hansa %s: %w\n%s", strings.Join(args, " "), err, output)
 	}
-	return nil
+	return string(output), nil
 }
 
 // prepareHub gives the hub its own identity in the host cluster, and ports.
@@ -172,6 +188,7 @@ func (r *Rig) prepareHub() error {
 		"hub", "--kubeconfig=" + kubeconfig, "--kubefed-namespace=" + api.DefaultNamespace,
 		"--healthz-addr=" + addresses[0], "--pprof-addr=" + addresses[1], "--metrics-addr=" + addresses[2],
 	}
+	r.args = append(r.args, r.more...)
 	return nil
 }
 
@@ -227,6 +244,18 @@ func (r *Rig) Client(cluster string) (dynamic.Interface, error) {
 	r.clients[cluster] = client
 	return client, nil
 }
+
+// RESTConfig is how the administrator reaches a cluster, without a limit of requests per second.
+func (r *Rig) RESTConfig(cluster string) (*rest.Config, error) {
+	c, ok := r.clusters[cluster]
+	if !ok {
+		return nil, fmt.Errorf("the lab has no cluster %q", cluster)
+	}
+	return c.RESTConfig()
+}
+
+// Dir is a folder of the lab's, which goes with it.
+func (r *Rig) Dir() string { return r.lab.Dir() }
 
 // Kubeconfig is the path of the lab's kubeconfig; its contexts are the names of the clusters.
 func (r *Rig) Kubeconfig() string { return r.lab.Kubeconfig() }

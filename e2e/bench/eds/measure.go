@@ -1,0 +1,345 @@
+package eds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hansa-dev/hansa/e2e/bench/eds/clients"
+	"github.com/hansa-dev/hansa/e2e/bench/result"
+)
+
+// hub measures the rows that need the hub program.
+func (r *run) hub(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx) // ends the informers
+	defer cancel()
+	s, err := r.newStage(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.measure(ctx), s.leave(ctx))
+}
+
+func (s *stage) measure(ctx context.Context) error {
+	if err := s.first(ctx); err != nil {
+		return fmt.Errorf("measuring %s: %w", syncRow, err)
+	}
+	alone := map[string]series{}
+	mixed, bursts, err := s.together(ctx)
+	if err == nil && s.run.wants(changeRow) {
+		err = s.apart(ctx, alone)
+	}
+	if err != nil {
+		return fmt.Errorf("measuring %s and %s: %w", changeRow, burstRow, err)
+	}
+	if s.run.wants(changeRow) {
+		s.run.add(changeRow, changeFigures(mixed, alone), s.Load(s.run.load))
+	}
+	if s.run.wants(burstRow) {
+		s.run.add(burstRow, burstFigures(bursts), s.Load(s.run.load))
+	}
+	return nil
+}
+
+// half is the usual mixture of clients: as many of one protocol as of the other.
+func (s *stage) half() []clients.Group {
+	count := s.run.sized(manyClients)
+	return append(s.groups(clients.SotW, count-count/2), s.groups(clients.Delta, count/2)...)
+}
+
+// first measures how clients come into step, and in the end what the hub has in memory with all of them. The last ones
+// stay.
+func (s *stage) first(ctx context.Context) error {
+	var all, slowest, typical, hub, own, received result.Runs
+	var idle clients.Reply
+	for i := range s.run.Runs {
+		if i > 0 {
+			var err error
+			if idle, err = s.clients.Disconnect(); err != nil {
+				return err
+			}
+			if err := s.Quiet(ctx); err != nil {
+				return err
+			}
+		}
+		before, err := s.HubCPU()
+		if err != nil {
+			return err
+		}
+		var reply clients.Reply
+		err = s.profiled(ctx, "sync", i, func() (err error) {
+			reply, err = s.clients.Connect(s.half(), connectPatience)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		after, err := s.HubCPU()
+		if err != nil {
+			return err
+		}
+		took := make(result.Runs, len(reply.Sync))
+		for k, n := range reply.Sync {
+			took[k] = seconds(n)
+		}
+		all, slowest, typical = append(all, reply.Took.Seconds()), append(slowest, slices.Max(took)), append(typical, took.Median())
+		hub, own = append(hub, (after-before).Seconds()), append(own, (reply.CPU-idle.CPU).Seconds())
+		received = append(received, float64(reply.Received)/1e6)
+		s.Say("%s run %d: %d clients in step after %.2f s, the hub used %.2f s of a processor", syncRow, i+1, len(took), all[i], hub[i])
+	}
+	f := result.Of(all, nil, "s").With("client_p50_s", typical.Median()).With("client_max_s", slowest.Median()).
+		With("hub_cpu_s", hub.Median()).With("clients_cpu_s", own.Median()).With("cold_s", all[0]).With("endpoints_mb", received.Median()).With("clients", float64(s.run.sized(manyClients)))
+	f.Note = "from the first connection until every client holds all clusters and all endpoints; cold: the first run, which makes the views"
+	s.run.add(syncRow, f, s.Load(s.run.load))
+	return s.memory(ctx)
+}
+
+// memory measures what the hub has with all clients connected.
+func (s *stage) memory(ctx context.Context) error {
+	const settle = 5 * time.Second
+	if err := s.Quiet(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, settle); err != nil {
+		return err
+	}
+	found, err := s.HubMemory()
+	if err != nil {
+		return err
+	}
+	heap, err := s.heap(ctx)
+	if err != nil {
+		return err
+	}
+	if s.run.Profiles != "" {
+		if err := s.Profile(ctx, "heap?gc=1", filepath.Join(s.run.Profiles, "memory.heap")); err != nil {
+			return err
+		}
+	}
+	if err := pause(ctx, settle); err != nil {
+		return err
+	}
+	collected, err := s.HubMemory()
+	if err != nil {
+		return err
+	}
+	const mb = 1e6
+	endpoints := float64(s.services * pods * len(s.members))
+	f := result.Of(result.Runs{float64(found.RSS) / mb}, nil, "MB").With("pss_mb", float64(found.PSS)/mb).With("peak_mb", float64(found.Peak)/mb).
+		With("collected_rss_mb", float64(collected.RSS)/mb).With("heap_mb", float64(heap)/mb).With("empty_rss_mb", float64(s.empty.RSS)/mb).
+		With("endpoints", endpoints).With("bytes_per_endpoint", float64(collected.RSS-s.empty.RSS)/endpoints)
+	f.Note = "RSS at rest, as the hub is; collected: after a garbage collection; bytes per endpoint: collected RSS above that of the hub without services"
+	s.Say("%s: RSS %.0f MB, PSS %.0f MB, %.0f MB after a garbage collection, heap %.0f MB, peak %.0f MB, without services %.0f MB", memoryRow,
+		f.Value, f.Detail["pss_mb"], f.Detail["collected_rss_mb"], f.Detail["heap_mb"], f.Detail["peak_mb"], f.Detail["empty_rss_mb"])
+	s.run.add(memoryRow, f, s.Load(s.run.load))
+	return nil
+}
+
+// series is what was found about changes one at a time.
+type series struct {
+	samples      []sample
+	hub, clients time.Duration // of processor time, what goes on all the time not counted
+}
+
+// together measures changes and bursts with all clients, both protocols at once. It ends without clients.
+func (s *stage) together(ctx context.Context) (mixed series, bursts []burstRun, err error) {
+	for i := range s.run.Runs {
+		if s.run.wants(changeRow) {
+			err := s.profiled(ctx, "change", i, func() error { return s.changes(ctx, &mixed) })
+			if err != nil {
+				return mixed, bursts, err
+			}
+		}
+		if s.run.wants(burstRow) {
+			var b burstRun
+			err := s.profiled(ctx, "burst", i, func() (err error) {
+				b, err = s.burst(ctx)
+				return err
+			})
+			if err != nil {
+				return mixed, bursts, err
+			}
+			bursts = append(bursts, b)
+		}
+	}
+	if s.run.wants(changeRow) {
+		s.Say("%s: %d clients, %d changes: %s", changeRow, s.run.sized(manyClients), len(mixed.samples), mixed)
+	}
+	_, err = s.clients.Disconnect()
+	return mixed, bursts, err
+}
+
+// apart measures changes with one client and with clients of one protocol only.
+func (s *stage) apart(ctx context.Context, found map[string]series) error {
+	many := s.run.sized(manyClients)
+	for _, protocol := range []string{clients.SotW, clients.Delta} {
+		for _, count := range slices.Compact([]int{1, many}) {
+			if _, err := s.clients.Connect(s.groups(protocol, count), connectPatience); err != nil {
+				return err
+			}
+			if err := s.Quiet(ctx); err != nil {
+				return err
+			}
+			var one series
+			if err := s.changes(ctx, &one); err != nil {
+				return err
+			}
+			name := "one_" + protocol
+			if count > 1 {
+				name = protocol
+			}
+			found[name] = one
+			s.Say("%s: %d %s clients, %d changes: %s", changeRow, count, protocol, len(one.samples), one)
+			if _, err := s.clients.Disconnect(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// String tells the medians.
+func (s series) String() string {
+	return fmt.Sprintf("event %.2f ms after the request, first client %.2f ms and last %.2f ms (p99 %.2f) after that; CPU per change: hub %.2f ms, clients %.2f ms",
+		apart(s.samples, sent, event).Median(), apart(s.samples, event, toFirst).Median(), apart(s.samples, event, toLast).Median(),
+		result.Percentile(apart(s.samples, event, toLast), 99), s.perChange(s.hub), s.perChange(s.clients))
+}
+
+func (s series) perChange(used time.Duration) float64 {
+	return milliseconds(used.Nanoseconds()) / float64(len(s.samples))
+}
+
+// changes makes changes one at a time and adds them to a series.
+func (s *stage) changes(ctx context.Context, to *series) error {
+	count := s.run.sized(manyChanges)
+	before, err := s.HubCPU()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var first, last clients.Reply
+	for i, c := range s.next(count) {
+		if last, err = s.one(ctx, c, to); err != nil {
+			return err
+		}
+		if i == 0 {
+			first = last
+		}
+		if err := pause(ctx, breather); err != nil {
+			return err
+		}
+	}
+	after, err := s.HubCPU()
+	if err != nil {
+		return err
+	}
+	to.hub += max(0, after-before-time.Duration(s.idle*float64(time.Since(began))))
+	to.clients += (last.CPU - first.CPU) * time.Duration(count) / time.Duration(max(1, count-1))
+	return nil
+}
+
+// next are the changes to come.
+func (s *stage) next(count int) []change {
+	changes := s.spread(s.made, count)
+	s.made += count
+	return changes
+}
+
+// one makes one change and waits until everybody has it.
+func (s *stage) one(ctx context.Context, c change, to *series) (clients.Reply, error) {
+	if _, err := s.clients.Expect(c.expected()); err != nil {
+		return clients.Reply{}, err
+	}
+	s.reference.expect([]change{c})
+	requested, err := s.apply(ctx, c)
+	if err != nil {
+		return clients.Reply{}, err
+	}
+	reply, err := s.clients.Await(changePatience)
+	if err != nil {
+		return reply, err
+	}
+	events, err := s.reference.await(ctx, changePatience)
+	if err != nil {
+		return reply, err
+	}
+	to.samples = append(to.samples, samples([]int64{requested}, events, reply.Arrivals)...)
+	return reply, nil
+}
+
+// burstRun is one burst, and the processor time in seconds that it took.
+type burstRun struct {
+	burst
+
+	hub     float64 // until all clients had everything
+	rest    float64 // until the hub had nothing to do any more
+	clients float64
+}
+
+func (s *stage) burst(ctx context.Context) (b burstRun, err error) {
+	if err := s.Quiet(ctx); err != nil {
+		return b, err
+	}
+	changes := s.next(s.run.sized(burstChanges))
+	expected := make([]clients.Change, len(changes))
+	for i, c := range changes {
+		expected[i] = c.expected()
+	}
+	before, err := s.clients.Expect(expected...)
+	if err != nil {
+		return b, err
+	}
+	s.reference.expect(changes)
+	cpu, err := s.HubCPU()
+	if err != nil {
+		return b, err
+	}
+	requested, err := s.applyAll(ctx, changes)
+	if err != nil {
+		return b, err
+	}
+	reply, err := s.clients.Await(changePatience)
+	if err != nil {
+		return b, err
+	}
+	then, err := s.HubCPU()
+	if err != nil {
+		return b, err
+	}
+	events, err := s.reference.await(ctx, changePatience)
+	if err != nil {
+		return b, err
+	}
+	began := time.Now()
+	if err := s.Quiet(ctx); err != nil {
+		return b, err
+	}
+	after, err := s.HubCPU()
+	if err != nil {
+		return b, err
+	}
+	b.burst = burstOf(samples(requested, events, reply.Arrivals))
+	b.hub, b.clients = (then - cpu).Seconds(), (reply.CPU - before.CPU).Seconds()
+	b.rest = (after - cpu).Seconds() - s.idle*time.Since(began).Seconds()
+	s.Say("%s: %d changes seen by the reference after %.2f s, by all clients after %.2f s; the hub used %.2f s of a processor, %.2f s until it was at rest; clients %.2f s",
+		burstRow, len(changes), b.events, b.all, b.hub, b.rest, b.clients)
+	return b, nil
+}
+
+// profiled collects a processor profile of the hub while do runs, or in every second run an execution trace, if they are
+// asked for.
+func (s *stage) profiled(ctx context.Context, name string, number int, do func() error) error {
+	if s.run.Profiles == "" {
+		return do()
+	}
+	query, file := "profile?seconds=4", ".cpu"
+	if number%2 == 1 {
+		query, file = "trace?seconds=2", ".trace"
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Profile(ctx, query, filepath.Join(s.run.Profiles, name+file)) }()
+	return errors.Join(do(), <-done)
+}

@@ -1,0 +1,162 @@
+package eds
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hansa-dev/hansa/e2e/bench/eds/clients"
+	"github.com/hansa-dev/hansa/e2e/bench/eds/simulation"
+	"github.com/hansa-dev/hansa/e2e/bench/result"
+	"github.com/hansa-dev/hansa/e2e/bench/rig"
+	"github.com/hansa-dev/hansa/federation/api"
+)
+
+// Sizes of the simulation at scale 1.
+const (
+	simulatedClusters = 100
+	simulatedServices = 1000
+	simulatedPods     = 3 // of a service in a cluster
+)
+
+// scale measures a simulated hub with a client in each of its clusters.
+func (r *run) scale(ctx context.Context) error {
+	hub, err := simulation.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer hub.Stop()
+	players, err := clients.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer players.Stop()
+	s := simulated{run: r, hub: hub, clients: players, count: min(simulatedClusters, max(2, r.sized(simulatedClusters))), services: r.sized(simulatedServices)}
+	if err := s.measure(ctx); err != nil {
+		return fmt.Errorf("measuring %s: %w", scaleRow, err)
+	}
+	return nil
+}
+
+// simulated is a simulation under way.
+type simulated struct {
+	run      *run
+	hub      *simulation.Process
+	clients  *clients.Process
+	count    int // clusters
+	services int
+	made     int // changes so far
+}
+
+func (s *simulated) measure(ctx context.Context) error {
+	built, err := s.hub.Build(s.count, s.services)
+	if err != nil {
+		return err
+	}
+	table, err := s.hub.Measure()
+	if err != nil {
+		return err
+	}
+	before, err := rig.CPUOf(s.hub.PID())
+	if err != nil {
+		return err
+	}
+	synced, err := s.clients.Connect(s.groups(built.Addresses), 2*connectPatience)
+	if err != nil {
+		return err
+	}
+	after, err := rig.CPUOf(s.hub.PID())
+	if err != nil {
+		return err
+	}
+	full, err := s.hub.Measure()
+	if err != nil {
+		return err
+	}
+	endpoints := float64(s.count * s.services * simulatedPods)
+	s.run.say("%s: %d clusters, %.0f endpoints: table after %.2f s, %d clients in step after %.1f s; RSS %.0f MB, with clients %.0f MB",
+		scaleRow, s.count, endpoints, built.Took.Seconds(), s.count, synced.Took.Seconds(), float64(table.Memory.RSS)/1e6, float64(full.Memory.RSS)/1e6)
+	near, far, err := s.changes(ctx)
+	if err != nil {
+		return err
+	}
+	f := result.Of(apart(near.samples, event, toLast), nil, "ms")
+	f.Runs = len(near.samples)
+	f.With("p99_ms", result.Percentile(apart(near.samples, event, toLast), 99)).With("change_cpu_ms", near.perChange(near.hub)).
+		With("ready_cpu_ms", far.perChange(far.hub)).
+		With("build_s", built.Took.Seconds()).
+		With("sync_s", synced.Took.Seconds()).With("sync_cpu_s", (after-before).Seconds()).
+		With("table_rss_mb", float64(table.Memory.RSS)/1e6).With("table_heap_mb", float64(table.Heap)/1e6).
+		With("rss_mb", float64(full.Memory.RSS)/1e6).With("heap_mb", float64(full.Heap)/1e6).
+		With("endpoints", endpoints).With("table_bytes_per_endpoint", float64(table.Heap)/endpoints)
+	quantiles(f, "first", apart(near.samples, event, toFirst))
+	quantiles(f, "ready_first", apart(far.samples, event, toFirst))
+	quantiles(f, "ready_last", apart(far.samples, event, toLast))
+	f.Note = "simulated, without Kubernetes: a client in each cluster; from the change of an address to the last client of its region, since the others see gateways; " +
+		"ready: a pod becomes unready, which all clients see in weights; sync: from nothing, all views are made then"
+	s.run.add(scaleRow, f, s.run.unloaded())
+	return nil
+}
+
+// groups are one client in each cluster, half of each protocol, in the zones in turn.
+func (s *simulated) groups(addresses []string) []clients.Group {
+	groups := make([]clients.Group, 0, len(addresses))
+	for i, address := range addresses {
+		g := clients.Group{Address: address, Protocol: clients.SotW, Agent: grpcAgent, Count: 1, Zone: simulation.Zone(i, i), Services: s.services}
+		if i%2 == 1 {
+			g.Protocol, g.Agent = clients.Delta, proxyAgent
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// changes makes changes one at a time: first some that the clients of a region see, then some that all see.
+func (s *simulated) changes(ctx context.Context) (near, far series, err error) {
+	for _, kind := range []*series{&near, &far} {
+		before, err := rig.CPUOf(s.hub.PID())
+		if err != nil {
+			return near, far, err
+		}
+		for range s.run.sized(manyChanges) {
+			one, err := s.one(kind == &near)
+			if err != nil {
+				return near, far, err
+			}
+			kind.samples = append(kind.samples, one)
+			if err := pause(ctx, breather); err != nil {
+				return near, far, err
+			}
+		}
+		after, err := rig.CPUOf(s.hub.PID())
+		if err != nil {
+			return near, far, err
+		}
+		kind.hub = after - before
+	}
+	return near, far, nil
+}
+
+func (s *simulated) one(near bool) (sample, error) {
+	number := s.made
+	s.made++
+	c := simulation.Change{Cluster: number * 7 % s.count, Service: number % s.services}
+	key := simulation.Key(c.Service)
+	expected := clients.Change{Host: key.Name + "." + key.Namespace + ".svc." + api.ClustersetDomain}
+	if near {
+		c.Address = marker(number)
+		expected.Address = c.Address
+		expected.First, expected.Count = simulation.Region(c.Cluster, s.count)
+	}
+	if _, err := s.clients.Expect(expected); err != nil {
+		return sample{}, err
+	}
+	made, err := s.hub.Change(c)
+	if err != nil {
+		return sample{}, err
+	}
+	reply, err := s.clients.Await(changePatience)
+	if err != nil {
+		return sample{}, err
+	}
+	return sample{event: made.At, arrivals: reply.Arrivals[0]}, nil
+}
