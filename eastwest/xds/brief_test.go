@@ -1,0 +1,125 @@
+package xds_test
+
+import (
+	"fmt"
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hansa-dev/hansa/eastwest/xds/servicepb"
+)
+
+// Equals compares resources with lines that say the most about them, in the order of the lines.
+func (r *reply) Equals(lines ...string) *reply {
+	r.c.t.Helper()
+	var got []string
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, " ")
+		m, ok := r.resources[name]
+		if !ok {
+			got = append(got, name+" is missing")
+			continue
+		}
+		got = append(got, name+" "+brief(m))
+	}
+	if len(r.resources) != len(lines) {
+		got = append(got, fmt.Sprintf("%d resources", len(r.resources)))
+	}
+	if diff := cmp.Diff(lines, got); diff != "" {
+		r.c.t.Fatalf("%s (-want +got):\n%s", r.url, diff)
+	}
+	return r
+}
+
+func brief(m proto.Message) string {
+	switch m := m.(type) {
+	case *endpointv3.ClusterLoadAssignment:
+		return briefAssignment(m)
+	case *routev3.RouteConfiguration:
+		var routes []string
+		for _, route := range m.GetVirtualHosts()[0].GetRoutes() {
+			routes = append(routes, briefRoute(route))
+		}
+		return strings.Join(routes, "; ")
+	case *clusterv3.Cluster:
+		return m.GetLbPolicy().String()
+	case *servicepb.Service:
+		return briefService(m)
+	}
+	return ""
+}
+
+// briefAssignment writes "0: m1/zone*2 10.0.0.1:8080,10.0.0.2:8080 | 1: …".
+func briefAssignment(m *endpointv3.ClusterLoadAssignment) string {
+	var parts []string
+	for _, l := range m.GetEndpoints() {
+		part := fmt.Sprintf("%d: %s/%s*%d", l.GetPriority(), l.GetLocality().GetSubZone(), l.GetLocality().GetZone(), l.GetLoadBalancingWeight().GetValue())
+		for i, e := range l.GetLbEndpoints() {
+			part += []string{" ", ","}[min(i, 1)] + hostPort(e.GetEndpoint().GetAddress())
+			if w := e.GetLoadBalancingWeight().GetValue(); w != 0 {
+				part += fmt.Sprintf("*%d", w)
+			}
+			if e.GetMetadata() != nil {
+				part += "(gateway)"
+			}
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, " | ")
+}
+
+func hostPort(a *corev3.Address) string {
+	return fmt.Sprintf("%s:%d", a.GetSocketAddress().GetAddress(), a.GetSocketAddress().GetPortValue())
+}
+
+// briefRoute writes "/prefix* header=value -> cluster*weight".
+func briefRoute(route *routev3.Route) string {
+	match := route.GetMatch()
+	text := match.GetPath() + match.GetPrefix() + match.GetSafeRegex().GetRegex()
+	for _, h := range match.GetHeaders() {
+		text += " " + h.GetName() + "=" + h.GetStringMatch().GetExact()
+	}
+	text += " -> "
+	switch {
+	case route.GetNonForwardingAction() != nil:
+		return text + "error"
+	case route.GetDirectResponse() != nil:
+		return text + fmt.Sprint(route.GetDirectResponse().GetStatus())
+	case route.GetRoute().GetCluster() != "":
+		return text + route.GetRoute().GetCluster()
+	}
+	for i, c := range route.GetRoute().GetWeightedClusters().GetClusters() {
+		text += []string{"", ","}[min(i, 1)] + fmt.Sprintf("%s*%d", c.GetName(), c.GetWeight().GetValue())
+	}
+	return text
+}
+
+func briefService(m *servicepb.Service) string {
+	text := m.GetReason()
+	for _, port := range m.GetPorts() {
+		text += fmt.Sprintf("%s/%d[%s] local %d ", port.GetName(), port.GetPort(), briefPriorities(port.GetPriorities()), len(port.GetLocal()))
+	}
+	text += "hosts[" + briefPriorities(m.GetHosts()) + "]"
+	for _, ips := range m.GetClusterSetIps() {
+		text += fmt.Sprintf(" %s:%v", ips.GetCluster(), ips.GetAddresses())
+	}
+	return text
+}
+
+func briefPriorities(priorities []*servicepb.Priority) string {
+	var parts []string
+	for i, p := range priorities {
+		for _, l := range p.GetLocalities() {
+			parts = append(parts, fmt.Sprintf("%d:%s*%d", i, l.GetCluster(), l.GetWeight()))
+		}
+	}
+	return strings.Join(parts, " ")
+}
