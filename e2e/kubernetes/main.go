@@ -31,6 +31,7 @@ var programs = map[string]func() *cobra.Command{
 }
 
 func main() {
+	relax()
 	os.Exit(run(os.Args))
 }
 

@@ -33,9 +33,6 @@ const (
 // Components lists the components in the order in which they start.
 func Components() []Component { return []Component{Etcd, APIServer, ControllerManager, Scheduler} }
 
-// frugal makes Go's collector keep less for later.
-const frugal = "GOGC=30"
-
 // thinOff are the admission plugins that wait for what a thin member does not have, or does not serve.
 const thinOff = "ServiceAccount,Priority,RuntimeClass,DefaultStorageClass,PersistentVolumeClaimResize,StorageObjectInUseProtection"
 
@@ -283,11 +280,11 @@ func (c Cluster) launch(of Component) launch {
 	if of == Kwok {
 		command = []string{c.kwok}
 	}
-	switch { // less memory for a little more processor time, where many are to fit on one machine
-	case c.thin:
-		env = append(env, "GOGC=50", "GOMAXPROCS=2")
-	case c.traffic != nil && of != APIServer: // whose start is what takes longest
-		env = append(env, frugal)
+	if c.thin || c.traffic != nil { // less memory for a little more processor time, where much is to fit on one machine
+		env = append(env, "GOGC=50")
+	}
+	if c.thin {
+		env = append(env, "GOMAXPROCS=2")
 	}
 	return launch{
 		record:  c.record(of),

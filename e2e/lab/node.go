@@ -224,6 +224,9 @@ func (n node) proxy() []string {
 	}
 }
 
+// frugal makes Go's collector keep less for later.
+const frugal = "GOGC=30"
+
 // startNode starts the program of a node.
 func (l *Lab) startNode(n node, entry Entry) (*child, error) {
 	if err := rotate(n.log()); err != nil {

@@ -78,6 +78,16 @@ func (c Cluster) awaitReady(ctx context.Context, children map[Component]*child) 
 	})
 }
 
+// settle tells components that the start is over, so that they give back the memory that it took. One that does not
+// hear of it does so later by itself.
+func (c Cluster) settle(children map[Component]*child) error {
+	var errs []error
+	for _, ch := range children {
+		errs = append(errs, ch.Signal(syscall.SIGCONT))
+	}
+	return errors.Join(errs...)
+}
+
 // clientset is the administrator's client.
 func (c Cluster) clientset() (kubernetes.Interface, error) {
 	config, err := c.RESTConfig()

@@ -366,7 +366,10 @@ func (l *Lab) bootInside(ctx context.Context, c Cluster) error {
 	if err := c.awaitReady(ctx, children); err != nil {
 		return err
 	}
-	return c.awaitDNS(ctx)
+	if err := c.awaitDNS(ctx); err != nil {
+		return err
+	}
+	return c.settle(children)
 }
 
 // install makes the objects that every cluster with traffic has: its DNS, and the rights of its nodes.

@@ -288,7 +288,10 @@ func (l *Lab) startComponents(ctx context.Context, c Cluster, components []Compo
 	if err != nil {
 		return err
 	}
-	return c.awaitReady(ctx, children)
+	if err := c.awaitReady(ctx, children); err != nil {
+		return err
+	}
+	return c.settle(children)
 }
 
 // launchComponents is startComponents without the wait for the whole cluster.

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const (
+	startingGC = 400 // per cent, while a program starts
+	settledGC  = 100 // Go's default
+	// settleAfter is when a program that nobody tells settles by itself.
+	settleAfter = time.Minute
+)
+
+// relax lets the collector rest while a program starts: a control plane makes most of the garbage of its life then, and
+// collecting it took a fifth of the start. SIGCONT, which does nothing else to a program that runs, says that the start
+// is over; then what it needed goes back to the system, and GOGC holds as always.
+func relax() {
+	settled, err := strconv.Atoi(os.Getenv("GOGC"))
+	if err != nil {
+		settled = settledGC
+	}
+	debug.SetGCPercent(startingGC)
+	started := make(chan os.Signal, 1)
+	signal.Notify(started, syscall.SIGCONT)
+	go func() {
+		select {
+		case <-started:
+		case <-time.After(settleAfter):
+		}
+		signal.Stop(started)
+		debug.SetGCPercent(settled)
+		debug.FreeOSMemory()
+	}()
+}
