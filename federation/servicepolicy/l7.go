@@ -45,7 +45,7 @@ type Outliers struct {
 // Retries says which requests a client sends again.
 type Retries struct {
 	Attempts   uint32        // beyond the first; at least 1
-	On         []string      // as Envoy names them: 5xx, unavailable, connect-failure, …
+	On         []string      // as Envoy names them: 5xx, unavailable, connect-failure, …; never empty
 	PerTry     time.Duration // 0 means the timeout of the request
 	Backoff    time.Duration // base; 0 means 25 ms
 	MaxBackoff time.Duration // 0 means ten times Backoff
@@ -53,8 +53,8 @@ type Retries struct {
 
 // Route sends requests that match to destinations.
 type Route struct {
-	Matches      []Match // any of them; none means every request
-	Destinations []Destination
+	Matches      []Match       // any of them; none means every request
+	Destinations []Destination // at least one, with weights of at least 1
 	Timeout      time.Duration // 0 means that of the L7
 	Retries      *Retries      // nil means those of the L7
 	Mirror       *Mirror       // nil means that of the L7
@@ -88,6 +88,10 @@ type Subset struct {
 	Namespace, Name string   // another global service; empty means this one
 	Port            int32    // of that service; 0 means the port that was asked for
 }
+
+// Nobody returns the subset without endpoints: a request that is sent there fails at once, with 503 or UNAVAILABLE. No
+// cluster has an empty id.
+func Nobody() Subset { return Subset{Clusters: []string{""}} }
 
 // Mirror sends a copy of requests elsewhere, and forgets the answers.
 type Mirror struct {
