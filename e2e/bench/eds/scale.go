@@ -3,6 +3,7 @@ package eds
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/hansa-dev/hansa/e2e/bench/eds/clients"
 	"github.com/hansa-dev/hansa/e2e/bench/eds/simulation"
@@ -16,9 +17,10 @@ const (
 	simulatedClusters = 100
 	simulatedServices = 1000
 	simulatedPods     = 3 // of a service in a cluster
+	simulatedClients  = 20
 )
 
-// scale measures a simulated hub with a client in each of its clusters.
+// scale measures a simulated hub with clients in some of its clusters, the same number in each region.
 func (r *run) scale(ctx context.Context) error {
 	hub, err := simulation.Start(ctx)
 	if err != nil {
@@ -30,7 +32,9 @@ func (r *run) scale(ctx context.Context) error {
 		return err
 	}
 	defer players.Stop()
-	s := simulated{run: r, hub: hub, clients: players, count: min(simulatedClusters, max(2, r.sized(simulatedClusters))), services: r.sized(simulatedServices)}
+	s := simulated{run: r, hub: hub, clients: players, services: r.sized(simulatedServices)}
+	s.players = simulatedClients
+	s.count = max(simulatedClients, r.sized(simulatedClusters))
 	if err := s.measure(ctx); err != nil {
 		return fmt.Errorf("measuring %s: %w", scaleRow, err)
 	}
@@ -43,6 +47,7 @@ type simulated struct {
 	hub      *simulation.Process
 	clients  *clients.Process
 	count    int // clusters
+	players  int // clients
 	services int
 	made     int // changes so far
 }
@@ -54,6 +59,9 @@ func (s *simulated) measure(ctx context.Context) error {
 	}
 	table, err := s.hub.Measure()
 	if err != nil {
+		return err
+	}
+	if err := s.profile("scale-sync"); err != nil {
 		return err
 	}
 	before, err := rig.CPUOf(s.hub.PID())
@@ -74,7 +82,10 @@ func (s *simulated) measure(ctx context.Context) error {
 	}
 	endpoints := float64(s.count * s.services * simulatedPods)
 	s.run.say("%s: %d clusters, %.0f endpoints: table after %.2f s, %d clients in step after %.1f s; RSS %.0f MB, with clients %.0f MB",
-		scaleRow, s.count, endpoints, built.Took.Seconds(), s.count, synced.Took.Seconds(), float64(table.Memory.RSS)/1e6, float64(full.Memory.RSS)/1e6)
+		scaleRow, s.count, endpoints, built.Took.Seconds(), s.players, synced.Took.Seconds(), float64(table.Memory.RSS)/1e6, float64(full.Memory.RSS)/1e6)
+	if err := s.profile("scale-change"); err != nil {
+		return err
+	}
 	near, far, err := s.changes(ctx)
 	if err != nil {
 		return err
@@ -87,27 +98,52 @@ func (s *simulated) measure(ctx context.Context) error {
 		With("sync_s", synced.Took.Seconds()).With("sync_cpu_s", (after-before).Seconds()).
 		With("table_rss_mb", float64(table.Memory.RSS)/1e6).With("table_heap_mb", float64(table.Heap)/1e6).
 		With("rss_mb", float64(full.Memory.RSS)/1e6).With("heap_mb", float64(full.Heap)/1e6).
-		With("endpoints", endpoints).With("table_bytes_per_endpoint", float64(table.Heap)/endpoints)
+		With("endpoints", endpoints).With("clients", float64(s.players)).With("table_bytes_per_endpoint", float64(table.Heap)/endpoints)
 	quantiles(f, "first", apart(near.samples, event, toFirst))
 	quantiles(f, "ready_first", apart(far.samples, event, toFirst))
 	quantiles(f, "ready_last", apart(far.samples, event, toLast))
-	f.Note = "simulated, without Kubernetes: a client in each cluster; from the change of an address to the last client of its region, since the others see gateways; " +
+	f.Note = "simulated, without Kubernetes: two clients in each region; from the change of an address to the last client of its region, since the others see gateways; " +
 		"ready: a pod becomes unready, which all clients see in weights; sync: from nothing, all views are made then"
 	s.run.add(scaleRow, f, s.run.unloaded())
 	return nil
 }
 
-// groups are one client in each cluster, half of each protocol, in the zones in turn.
+// profile begins a profile of the hub, if profiles are asked for.
+func (s *simulated) profile(name string) error {
+	if s.run.Profiles == "" {
+		return nil
+	}
+	return s.hub.Profile(filepath.Join(s.run.Profiles, name+".cpu"))
+}
+
+// groups are one client in every so many clusters, half of each protocol, in the zones in turn.
 func (s *simulated) groups(addresses []string) []clients.Group {
-	groups := make([]clients.Group, 0, len(addresses))
-	for i, address := range addresses {
-		g := clients.Group{Address: address, Protocol: clients.SotW, Agent: grpcAgent, Count: 1, Zone: simulation.Zone(i, i), Services: s.services}
+	groups := make([]clients.Group, 0, s.players)
+	for i := range s.players {
+		cluster := s.home(i)
+		g := clients.Group{Address: addresses[cluster], Protocol: clients.SotW, Agent: grpcAgent, Count: 1, Zone: simulation.Zone(cluster, i/2), Services: s.services}
 		if i%2 == 1 {
 			g.Protocol, g.Agent = clients.Delta, proxyAgent
 		}
 		groups = append(groups, g)
 	}
 	return groups
+}
+
+// home is the cluster that a client is in.
+func (s *simulated) home(client int) int { return client * s.count / s.players }
+
+// within returns the clients in a region, as the first of them and their number.
+func (s *simulated) within(first, count int) (from, number int) {
+	for i := range s.players {
+		switch cluster := s.home(i); {
+		case cluster < first:
+			from++
+		case cluster < first+count:
+			number++
+		}
+	}
+	return from, number
 }
 
 // changes makes changes one at a time: first some that the clients of a region see, then some that all see.
@@ -145,7 +181,7 @@ func (s *simulated) one(near bool) (sample, error) {
 	if near {
 		c.Address = marker(number)
 		expected.Address = c.Address
-		expected.First, expected.Count = simulation.Region(c.Cluster, s.count)
+		expected.First, expected.Count = s.within(simulation.Region(c.Cluster, s.count))
 	}
 	if _, err := s.clients.Expect(expected); err != nil {
 		return sample{}, err

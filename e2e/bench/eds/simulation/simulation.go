@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type command struct {
 	Build   *build  `json:"build,omitempty"`
 	Change  *Change `json:"change,omitempty"`
 	Measure bool    `json:"measure,omitempty"`
+	Profile string  `json:"profile,omitempty"` // path of a file for a profile of the processors, until the next command of this kind
 }
 
 type build struct {
@@ -95,12 +97,28 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 			return h.change(*c.Change)
 		case c.Measure:
 			return measure()
+		case c.Profile != "":
+			return Reply{}, h.record(c.Profile)
 		}
 		return Reply{}, errors.New("no such command")
 	})
 }
 
+// record ends a profile and begins another one.
+func (h *hub) record(path string) error {
+	pprof.StopCPUProfile()
+	file, err := os.Create(path) //nolint:gosec // G304: where the user wants it
+	if err != nil {
+		return fmt.Errorf("saving a profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return errors.Join(fmt.Errorf("starting a profile: %w", err), file.Close())
+	}
+	return nil
+}
+
 func (h *hub) close() {
+	pprof.StopCPUProfile()
 	if h.server != nil {
 		h.server.Close()
 	}
@@ -262,6 +280,12 @@ func (p *Process) Change(c Change) (Reply, error) {
 // Measure collects garbage and tells what is left.
 func (p *Process) Measure() (Reply, error) {
 	return p.call("measuring the simulated hub", command{Measure: true})
+}
+
+// Profile writes a profile of the processors to a file, until the next Profile or the end.
+func (p *Process) Profile(path string) error {
+	_, err := p.call("profiling the simulated hub", command{Profile: path})
+	return err
 }
 
 // Stop ends the process.
