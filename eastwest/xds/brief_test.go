@@ -59,15 +59,17 @@ func briefAssignment(m *endpointv3.ClusterLoadAssignment) string {
 	var parts []string
 	for _, l := range m.GetEndpoints() {
 		part := fmt.Sprintf("%d: %s/%s*%d", l.GetPriority(), l.GetLocality().GetSubZone(), l.GetLocality().GetZone(), l.GetLoadBalancingWeight().GetValue())
+		var partSb62 strings.Builder
 		for i, e := range l.GetLbEndpoints() {
-			part += []string{" ", ","}[min(i, 1)] + hostPort(e.GetEndpoint().GetAddress())
+			partSb62.WriteString([]string{" ", ","}[min(i, 1)] + hostPort(e.GetEndpoint().GetAddress()))
 			if w := e.GetLoadBalancingWeight().GetValue(); w != 0 {
-				part += fmt.Sprintf("*%d", w)
+				partSb62.WriteString(fmt.Sprintf("*%d", w))
 			}
 			if e.GetMetadata() != nil {
-				part += "(gateway)"
+				partSb62.WriteString("(gateway)")
 			}
 		}
+		part += partSb62.String()
 		parts = append(parts, part)
 	}
 	if len(parts) == 0 {
@@ -84,33 +86,41 @@ func hostPort(a *corev3.Address) string {
 func briefRoute(route *routev3.Route) string {
 	match := route.GetMatch()
 	text := match.GetPath() + match.GetPrefix() + match.GetSafeRegex().GetRegex()
+	var textSb87 strings.Builder
 	for _, h := range match.GetHeaders() {
-		text += " " + h.GetName() + "=" + h.GetStringMatch().GetExact()
+		textSb87.WriteString(" " + h.GetName() + "=" + h.GetStringMatch().GetExact())
 	}
+	text += textSb87.String()
 	text += " -> "
 	switch {
 	case route.GetNonForwardingAction() != nil:
 		return text + "error"
 	case route.GetDirectResponse() != nil:
-		return text + fmt.Sprint(route.GetDirectResponse().GetStatus())
+		return text + strconv.FormatUint(uint64(route.GetDirectResponse().GetStatus()), 10)
 	case route.GetRoute().GetCluster() != "":
 		return text + route.GetRoute().GetCluster()
 	}
+	var textSb99 strings.Builder
 	for i, c := range route.GetRoute().GetWeightedClusters().GetClusters() {
-		text += []string{"", ","}[min(i, 1)] + fmt.Sprintf("%s*%d", c.GetName(), c.GetWeight().GetValue())
+		textSb99.WriteString([]string{"", ","}[min(i, 1)] + fmt.Sprintf("%s*%d", c.GetName(), c.GetWeight().GetValue()))
 	}
+	text += textSb99.String()
 	return text
 }
 
 func briefService(m *servicepb.Service) string {
 	text := m.GetReason()
+	var textSb107 strings.Builder
 	for _, port := range m.GetPorts() {
-		text += fmt.Sprintf("%s/%d[%s] local %d ", port.GetName(), port.GetPort(), briefPriorities(port.GetPriorities()), len(port.GetLocal()))
+		textSb107.WriteString(fmt.Sprintf("%s/%d[%s] local %d ", port.GetName(), port.GetPort(), briefPriorities(port.GetPriorities()), len(port.GetLocal())))
 	}
+	text += textSb107.String()
 	text += "hosts[" + briefPriorities(m.GetHosts()) + "]"
+	var textSb111 strings.Builder
 	for _, ips := range m.GetClusterSetIps() {
-		text += fmt.Sprintf(" %s:%v", ips.GetCluster(), ips.GetAddresses())
+		textSb111.WriteString(fmt.Sprintf(" %s:%v", ips.GetCluster(), ips.GetAddresses()))
 	}
+	text += textSb111.String()
 	return text
 }
 

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -29,7 +30,7 @@ func (s *Source) Fill(ctx context.Context, v *ads.View) error {
 		if update, changed := f.step(snapshot); changed {
 			update.At = at
 			v.Apply(update)
-			s.metrics.translated(who, f.resources, time.Since(begin))
+			s.metrics.translated(who, f.size(), time.Since(begin))
 		}
 		select {
 		case <-newer:
@@ -49,12 +50,14 @@ type filling struct {
 	services  map[clusterset.Key]*holding
 	users     map[clusterset.Key]map[clusterset.Key]struct{} // services by the services that their policies name
 	common    []ads.Key
-	resources int
+	claims    claims
+	resources int // without those of claims
 }
 
 // holding is what a view has of one service.
 type holding struct {
 	shape      translate.Shape
+	plain      bool // without its policy's part for clients
 	references []clusterset.Key
 	fixed      []ads.Key // what depends on the shape alone
 	moving     []ads.Key // what depends on endpoints
@@ -64,6 +67,7 @@ func newFilling(s *Source, who translate.Client) *filling {
 	return &filling{
 		source: s, client: who,
 		services: map[clusterset.Key]*holding{}, users: map[clusterset.Key]map[clusterset.Key]struct{}{},
+		claims: claims{map[ads.Key]map[clusterset.Key]ads.Resource{}, map[ads.Key]struct{}{}},
 	}
 }
 
@@ -82,8 +86,9 @@ func (f *filling) step(snapshot *clusterset.Snapshot) (ads.Update, bool) {
 		reshaped = f.service(&update, key) || reshaped
 	}
 	if reshaped {
-		f.replace(&update, &f.common, f.client.Common(snapshot))
+		f.replace(&update, clusterset.Key{}, &f.common, f.client.Common(snapshot))
 	}
+	f.claims.settle(&update)
 	return update, true
 }
 
@@ -136,11 +141,11 @@ func (f *filling) service(update *ads.Update, key clusterset.Key) bool {
 			f.source.log.Error(err, "A part of a service's policy is not used", "service", key, "flavour", f.client.Flavour)
 			f.source.metrics.leftOut(f.client.Flavour)
 		}
-		f.replace(update, &held.fixed, fixed)
+		f.replace(update, key, &held.fixed, fixed)
 		f.refer(key, held, translate.References(service))
-		held.shape = shape
+		held.shape, held.plain = shape, err != nil
 	}
-	f.replace(update, &held.moving, f.client.Moving(f.snapshot, service))
+	f.replace(update, key, &held.moving, f.client.Moving(f.snapshot, service, held.plain))
 	if service == nil {
 		delete(f.services, key)
 	}
@@ -164,8 +169,8 @@ func (f *filling) refer(key clusterset.Key, held *holding, references []clusters
 	held.references = references
 }
 
-// replace puts messages in the place of what held names.
-func (f *filling) replace(update *ads.Update, held *[]ads.Key, messages []translate.Message) {
+// replace puts messages of a service in the place of what held names.
+func (f *filling) replace(update *ads.Update, of clusterset.Key, held *[]ads.Key, messages []translate.Message) {
 	keys := make([]ads.Key, 0, len(messages))
 	for _, m := range messages {
 		resource, err := f.source.encoder.Encode(m.Name, m.Proto)
@@ -174,13 +179,74 @@ func (f *filling) replace(update *ads.Update, held *[]ads.Key, messages []transl
 			continue
 		}
 		keys = append(keys, resource.Key)
-		update.Changed = append(update.Changed, resource)
+		f.put(update, of, resource, slices.Contains(*held, resource.Key))
 	}
 	for _, key := range *held {
 		if !slices.Contains(keys, key) {
+			f.remove(update, of, key)
+		}
+	}
+	*held = keys
+}
+
+// shared tells whether two services may have a resource of one name: a proxy has one listener per address, and two services
+// have the same one while a cluster gives the address of one that was deleted to another.
+func (f *filling) shared(key ads.Key) bool {
+	return f.client.Flavour == translate.Proxy && key.Type == ads.ListenerType
+}
+
+func (f *filling) put(update *ads.Update, of clusterset.Key, resource ads.Resource, held bool) {
+	if f.shared(resource.Key) {
+		f.claims.claim(of, resource)
+		return
+	}
+	update.Changed = append(update.Changed, resource)
+	if !held {
+		f.resources++
+	}
+}
+
+func (f *filling) remove(update *ads.Update, of clusterset.Key, key ads.Key) {
+	if f.shared(key) {
+		f.claims.give(of, key)
+		return
+	}
+	update.Removed = append(update.Removed, key)
+	f.resources--
+}
+
+// size returns the number of resources in the view.
+func (f *filling) size() int { return f.resources + len(f.claims.by) }
+
+// claims are the resources whose names services may share. The first service by name has it, on all replicas.
+type claims struct {
+	by      map[ads.Key]map[clusterset.Key]ads.Resource
+	touched map[ads.Key]struct{} // since settle
+}
+
+func (c *claims) claim(of clusterset.Key, resource ads.Resource) {
+	if c.by[resource.Key] == nil {
+		c.by[resource.Key] = map[clusterset.Key]ads.Resource{}
+	}
+	c.by[resource.Key][of] = resource
+	c.touched[resource.Key] = struct{}{}
+}
+
+func (c *claims) give(of clusterset.Key, key ads.Key) {
+	if delete(c.by[key], of); len(c.by[key]) == 0 {
+		delete(c.by, key)
+	}
+	c.touched[key] = struct{}{}
+}
+
+// settle tells who has what was touched.
+func (c *claims) settle(update *ads.Update) {
+	for key := range c.touched {
+		if claimed := c.by[key]; len(claimed) > 0 {
+			update.Changed = append(update.Changed, claimed[slices.MinFunc(slices.Collect(maps.Keys(claimed)), translate.CompareKeys)])
+		} else {
 			update.Removed = append(update.Removed, key)
 		}
 	}
-	f.resources += len(keys) - len(*held)
-	*held = keys
+	clear(c.touched)
 }

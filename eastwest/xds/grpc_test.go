@@ -50,7 +50,7 @@ func control(t *testing.T, w *table) string {
 	t.Helper()
 	server := ads.New(ads.Config{Kinds: xds.Kinds(), Log: testr.New(t), Source: xds.NewSource(xds.Options{
 		Snapshots: w, Log: testr.New(t),
-		Identify:  func(*peer.Peer) (xds.Identity, error) { return xds.Identity{Cluster: "m1", Name: "test"}, nil },
+		Identify: func(*peer.Peer) (xds.Identity, error) { return xds.Identity{Cluster: "m1", Name: "test"}, nil },
 	})})
 	listener := listen(t)
 	go func() { _ = server.Serve(listener) }()
@@ -246,7 +246,7 @@ func TestRingHashKeepsTheEndpoint(t *testing.T) {
 	c := call(t, control(t, w), "xds:///"+webTarget)
 	used := map[string]bool{}
 	for user := range 40 {
-		id := fmt.Sprint(user)
+		id := strconv.Itoa(user)
 		first := c.must("user", id)
 		used[first] = true
 		for range 5 {

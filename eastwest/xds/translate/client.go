@@ -93,15 +93,19 @@ func (c Client) Fixed(service *clusterset.Service) ([]Message, error) {
 	return messages, nil
 }
 
-// Moving returns the messages about a service that depend on endpoints.
-func (c Client) Moving(snapshot *clusterset.Snapshot, service *clusterset.Service) []Message {
+// Moving returns the messages about a service that depend on endpoints. Plain says that Fixed left the policy's part for
+// clients out.
+func (c Client) Moving(snapshot *clusterset.Snapshot, service *clusterset.Service, plain bool) []Message {
 	switch {
 	case service == nil:
 		return nil
 	case c.Flavour == Agent:
 		return c.agent(snapshot, service)
 	}
-	b := &build{Client: c, service: service, policy: l7(service)}
+	b := &build{Client: c, service: service}
+	if !plain {
+		b.policy = l7(service)
+	}
 	return b.moving(snapshot)
 }
 

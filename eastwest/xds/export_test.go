@@ -1,0 +1,39 @@
+package xds
+
+import (
+	"github.com/hansa-dev/hansa/eastwest/xds/ads"
+	"github.com/hansa-dev/hansa/eastwest/xds/translate"
+	"github.com/hansa-dev/hansa/federation/clusterset"
+)
+
+// Follower keeps the content of a view without a server.
+type Follower struct {
+	filling *filling
+	held    map[ads.Key]string
+}
+
+// NewFollower begins with nothing.
+func NewFollower(s *Source, client translate.Client) *Follower {
+	return &Follower{newFilling(s, client), map[ads.Key]string{}}
+}
+
+// Step goes to a snapshot, and returns how many resources were translated.
+func (f *Follower) Step(snapshot *clusterset.Snapshot) int {
+	update, _ := f.filling.step(snapshot)
+	if update.Whole {
+		clear(f.held)
+	}
+	for _, key := range update.Removed {
+		delete(f.held, key)
+	}
+	for _, r := range update.Changed {
+		f.held[r.Key] = r.Version()
+	}
+	return len(update.Changed)
+}
+
+// Versions returns the content: versions by name.
+func (f *Follower) Versions() map[ads.Key]string { return f.held }
+
+// Counted returns how many resources the view counts.
+func (f *Follower) Counted() int { return f.filling.size() }
