@@ -34,6 +34,16 @@ type Member struct {
 	link *link
 }
 
+// NewMember returns a member that no registry looks after, of the given health: for those who know of a cluster in another way.
+// secret is the one that the KubeFedCluster names.
+func NewMember(kfc *corev1b1.KubeFedCluster, secret *corev1.Secret, health Health) (*Member, error) {
+	connection, err := newLink(kfc, secret)
+	if err != nil {
+		return nil, err
+	}
+	return &Member{Name: kfc.Name, UID: kfc.UID, Labels: kfc.Labels, Health: health, link: connection}, nil
+}
+
 // Ready reports whether the member's API server can be worked with now.
 func (m *Member) Ready() bool { return m.link != nil && m.Health.Ready == corev1.ConditionTrue }
 
