@@ -2,6 +2,7 @@ package xds_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -63,7 +64,7 @@ func briefAssignment(m *endpointv3.ClusterLoadAssignment) string {
 		for i, e := range l.GetLbEndpoints() {
 			partSb62.WriteString([]string{" ", ","}[min(i, 1)] + hostPort(e.GetEndpoint().GetAddress()))
 			if w := e.GetLoadBalancingWeight().GetValue(); w != 0 {
-				partSb62.WriteString(fmt.Sprintf("*%d", w))
+				fmt.Fprintf(&partSb62, "*%d", w)
 			}
 			if e.GetMetadata() != nil {
 				partSb62.WriteString("(gateway)")
@@ -112,13 +113,13 @@ func briefService(m *servicepb.Service) string {
 	text := m.GetReason()
 	var textSb107 strings.Builder
 	for _, port := range m.GetPorts() {
-		textSb107.WriteString(fmt.Sprintf("%s/%d[%s] local %d ", port.GetName(), port.GetPort(), briefPriorities(port.GetPriorities()), len(port.GetLocal())))
+		fmt.Fprintf(&textSb107, "%s/%d[%s] local %d ", port.GetName(), port.GetPort(), briefPriorities(port.GetPriorities()), len(port.GetLocal()))
 	}
 	text += textSb107.String()
 	text += "hosts[" + briefPriorities(m.GetHosts()) + "]"
 	var textSb111 strings.Builder
 	for _, ips := range m.GetClusterSetIps() {
-		textSb111.WriteString(fmt.Sprintf(" %s:%v", ips.GetCluster(), ips.GetAddresses()))
+		fmt.Fprintf(&textSb111, " %s:%v", ips.GetCluster(), ips.GetAddresses())
 	}
 	text += textSb111.String()
 	return text
