@@ -174,10 +174,16 @@ func (p *Plan) writeImport(w *Wanted, have Have) error {
 	if err != nil {
 		return err
 	}
-	ips, families := addresses(have.Service)
-	if have.Service == nil && !w.Properties.Headless {
-		ips, _, _ = unstructured.NestedStringSlice(have.Import.Object, "spec", "ips")
+	service := have.Service
+	if service != nil && headless(service) != w.Properties.Headless {
+		service = nil // it is about to go
+	}
+	ips, families := addresses(service)
+	if service == nil {
 		families, _, _ = unstructured.NestedStringSlice(have.Import.Object, "spec", "ipFamilies")
+		if !w.Properties.Headless {
+			ips, _, _ = unstructured.NestedStringSlice(have.Import.Object, "spec", "ips")
+		}
 	}
 	for field, values := range map[string][]string{"ips": ips, "ipFamilies": families} {
 		if len(values) > 0 {
@@ -357,4 +363,6 @@ func brief(ids []string) []string {
 }
 
 // derivedFrom returns the name of the service that a derived Service or an EndpointSlice of ours belongs to.
-func derivedFrom(object *unstructured.Unstructured) string { return object.GetLabels()[api.ServiceNameLabel] }
+func derivedFrom(object *unstructured.Unstructured) string {
+	return object.GetLabels()[api.ServiceNameLabel]
+}

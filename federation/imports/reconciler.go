@@ -3,9 +3,9 @@ package imports
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -259,14 +259,11 @@ func (r *run) note(key clusterset.Key, member, why string) {
 func (r *run) noted(key clusterset.Key) string {
 	r.notes.mu.Lock()
 	defer r.notes.mu.Unlock()
-	text := ""
-	for i, member := range slices.Sorted(maps.Keys(r.notes.byKey[key])) {
-		if i > 0 {
-			text += "; "
-		}
-		text += fmt.Sprintf("not imported in %s: %s", member, r.notes.byKey[key][member])
+	var texts []string
+	for _, member := range slices.Sorted(maps.Keys(r.notes.byKey[key])) {
+		texts = append(texts, "not imported in "+member+": "+r.notes.byKey[key][member])
 	}
-	return text
+	return strings.Join(texts, "; ")
 }
 
 func (r *run) dropNotes(member string) {

@@ -58,6 +58,9 @@ func (g *gathering) bucket(source string, ipv6 bool, offers []offer) *bucket {
 	}
 	var text strings.Builder
 	text.WriteString(source + "/" + string(addressType))
+	if g.service.Properties.Headless {
+		text.WriteString("/headless") // slices of headless services carry a label more
+	}
 	ports := make([]discoveryv1.EndpointPort, len(offers))
 	for i, o := range offers {
 		ports[i] = discoveryv1.EndpointPort{Name: new(o.port.Name), Protocol: new(o.port.Protocol), Port: new(int32(o.target))}
@@ -75,8 +78,6 @@ func (g *gathering) bucket(source string, ipv6 bool, offers []offer) *bucket {
 
 // add lists an endpoint. Where it runs is told in its own cluster only: nodes and zones of others mean nothing there.
 func (b *bucket) add(endpoint *clusterset.Endpoint, headless, own bool) {
-	addr := endpoint.Addr.AsSlice()
-	sum := sha256.Sum256(addr)
 	listed := discoveryv1.Endpoint{
 		Addresses: []string{endpoint.Addr.String()},
 		Conditions: discoveryv1.EndpointConditions{
@@ -91,7 +92,7 @@ func (b *bucket) add(endpoint *clusterset.Endpoint, headless, own bool) {
 	if own {
 		listed.NodeName, listed.Zone = optional(endpoint.Node), optional(endpoint.Zone)
 	}
-	b.members = append(b.members, member{hash: binary.BigEndian.Uint64(sum[:]), endpoint: endpoint, listed: listed})
+	b.members = append(b.members, member{endpoint: endpoint, listed: listed})
 }
 
 func optional(name clusterset.Name) *string {
@@ -108,6 +109,12 @@ func optional(name clusterset.Name) *string {
 func (b *bucket) split(derived string) []Slice {
 	b.slice.Name = derived + b.slice.Name
 	slices.SortFunc(b.members, func(x, y member) int { return x.endpoint.Addr.Compare(y.endpoint.Addr) })
+	if len(b.members) > MaxEndpoints {
+		for i := range b.members {
+			sum := sha256.Sum256(b.members[i].endpoint.Addr.AsSlice())
+			b.members[i].hash = binary.BigEndian.Uint64(sum[:])
+		}
+	}
 	return b.divide(b.members, "", nil)
 }
 

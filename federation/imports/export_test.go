@@ -1,0 +1,26 @@
+package imports
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/hansa-dev/hansa/federation/cluster"
+)
+
+// The resources that are written.
+var (
+	ImportResource  = importResource
+	ExportResource  = exportResource
+	ServiceResource = serviceResource
+	SliceResource   = sliceResource
+)
+
+// Connect makes a Reconciler reach members in the way given: with a client, a revision of it, and whether they are ready.
+func (r *Reconciler) Connect(reach func(member string) (client dynamic.Interface, revision string, ready bool)) {
+	r.connect = func(m *cluster.Member) peer {
+		client, revision, ready := reach(m.Name)
+		return peer{name: m.Name, revision: revision, ready: ready, client: client, serves: func(context.Context, schema.GroupVersionResource) (bool, error) { return true, nil }}
+	}
+}
