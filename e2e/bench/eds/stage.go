@@ -62,7 +62,7 @@ func (r *run) newStage(ctx context.Context) (*stage, error) {
 		return nil, err
 	}
 	s := &stage{run: r, xds: "127.0.0.1:" + strconv.Itoa(number)}
-	s.Rig, err = rig.UpWith(ctx, rig.Options{Thin: members, HubArgs: []string{"--xds-addr=" + s.xds, "--xds-advertise=" + s.xds}, Out: r.Out})
+	s.Rig, err = rig.UpWith(ctx, rig.Options{Members: members, HubArgs: []string{"--xds-addr=" + s.xds, "--xds-advertise=" + s.xds}, Out: r.Out})
 	if err != nil {
 		return nil, err
 	}
