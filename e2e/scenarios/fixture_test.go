@@ -333,6 +333,7 @@ func (f *fixture) startHub(ctx context.Context, name string, flags ...string) er
 		"--kubeconfig=" + f.hubKubeconfig(),
 		"--kubefed-namespace=" + api.DefaultNamespace,
 		fmt.Sprintf("--metrics-addr=127.0.0.1:%d", metrics),
+		"--xds-addr=127.0.0.1:0",
 		fmt.Sprintf("--healthz-addr=127.0.0.1:%d", health),
 	}, flags...)
 	p, err := f.lab.StartProgram(ctx, program, command, nil)

@@ -30,6 +30,9 @@ const serviceAccountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/n
 // short-lived, and a fifth of its CPU went into collecting it.
 const gcPercent = 200
 
+// off is the address of what is turned off.
+const off = "0"
+
 // Options are the flags of the hub. Names and defaults are KubeFed's controller-manager's where it has them.
 type Options struct {
 	Kubeconfig  string
@@ -40,6 +43,8 @@ type Options struct {
 	MetricsAddr string
 	HealthzAddr string
 	PprofAddr   string
+	XDSAddr     string
+	XDSAddress  string // how clients reach it
 	QPS         float32
 	Burst       int
 	LeaderElect bool
@@ -57,6 +62,9 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 
 The hub reads KubeFedCluster, FederatedTypeConfig and federated objects from the host cluster and keeps the member
 clusters in step. Several hubs may run at once: a Lease elects the one that works, the others wait.
+
+It also watches what the members export as Multi-Cluster Services, writes ServiceImports, and serves one view of all
+endpoints over xDS, on every replica.
 
 It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM.`,
 		Example: `  # Run outside of the cluster
@@ -81,6 +89,8 @@ It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM
 	flags.StringVar(&o.MetricsAddr, "metrics-addr", ":9090", "The address of /metrics. \"0\" turns it off.")
 	flags.StringVar(&o.HealthzAddr, "healthz-addr", ":8080", "The address of /healthz and /readyz. \"0\" turns it off.")
 	flags.StringVar(&o.PprofAddr, "pprof-addr", "", "The address of /debug/pprof. Off by default.")
+	flags.StringVar(&o.XDSAddr, "xds-addr", ":15010", "The address of xDS, where clients learn of global services over mutual TLS. \"0\" turns it off.")
+	flags.StringVar(&o.XDSAddress, "xds-advertise", "", "HOST or HOST:PORT at which clients reach --xds-addr. Defaults to the address itself, or this machine's name.")
 	flags.Float32Var(&o.QPS, "rest-config-qps", 0, "Requests per second to the host cluster. 0, the default, sets no limit: the API server's own fairness decides.")
 	flags.IntVar(&o.Burst, "rest-config-burst", 0, "Burst of requests to the host cluster, with --rest-config-qps.")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "Elect a leader through a Lease. Turn it off only where one hub can ever run.")

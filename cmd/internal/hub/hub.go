@@ -25,6 +25,7 @@ import (
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 	mcmanager "sigs.k8s.io/multicluster-runtime/pkg/manager"
 
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 	"github.com/hansa-dev/hansa/federation/cluster"
 	"github.com/hansa-dev/hansa/federation/sync"
 	"github.com/hansa-dev/hansa/federation/typeconfig"
@@ -47,6 +48,7 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, apiextv1.AddToScheme, corev1b1.AddToScheme, corev1a1.AddToScheme,
+		v1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
@@ -79,6 +81,9 @@ func serve(ctx context.Context, o *Options, config *rest.Config) error {
 	if err := assemble(mgr, o, config, fedConfig, registry); err != nil {
 		return err
 	}
+	if err := addServices(ctx, mgr.GetLocalManager(), o, registry); err != nil {
+		return err
+	}
 	log.Info("Starting cluster controller", "namespace", o.Namespace, "host", config.Host)
 	go func() {
 		select {
@@ -109,6 +114,8 @@ func newManager(o *Options, config *rest.Config, scheme *runtime.Scheme, fedConf
 				&corev1.Secret{}:                {Namespaces: own},
 				&corev1b1.KubeFedCluster{}:      {Namespaces: own},
 				&corev1b1.FederatedTypeConfig{}: {Namespaces: own},
+				&v1alpha1.ClusterInfo{}:         {Namespaces: own},
+				&corev1.ConfigMap{}:             {Namespaces: own},
 			},
 		},
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddr},

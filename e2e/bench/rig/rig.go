@@ -61,8 +61,7 @@ type Rig struct {
 
 // Options say what a rig consists of.
 type Options struct {
-	Members int       // control planes with all components
-	Thin    int       // further members that are an API server and its etcd only
+	Members int
 	HubArgs []string  // further arguments of the hub program
 	Out     io.Writer // progress
 }
@@ -78,7 +77,7 @@ func UpWith(ctx context.Context, o Options) (*Rig, error) {
 	if err := lab.Sweep(ctx, labPrefix); err != nil {
 		return nil, err
 	}
-	l, err := lab.New(lab.Options{Name: lab.OwnName(labPrefix), Members: o.Members, Thin: o.Thin, Out: o.Out})
+	l, err := lab.New(lab.Options{Name: lab.OwnName(labPrefix), Members: o.Members, Out: o.Out})
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +185,7 @@ func (r *Rig) prepareHub() error {
 	r.health, r.profile = "http://"+addresses[0]+"/readyz", "http://"+addresses[1]+"/debug/pprof/"
 	r.args = []string{
 		"hub", "--kubeconfig=" + kubeconfig, "--kubefed-namespace=" + api.DefaultNamespace,
-		"--healthz-addr=" + addresses[0], "--pprof-addr=" + addresses[1], "--metrics-addr=" + addresses[2],
+		"--healthz-addr=" + addresses[0], "--pprof-addr=" + addresses[1], "--metrics-addr=" + addresses[2], "--xds-addr=127.0.0.1:0",
 	}
 	r.args = append(r.args, r.more...)
 	return nil

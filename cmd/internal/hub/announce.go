@@ -1,0 +1,175 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Where the hub says how clients reach its xDS: the leader keeps a ConfigMap with the addresses of all replicas and the
+// roots to check them by; each replica keeps a Lease with its own.
+const (
+	announcement     = "hansa-xds"
+	addressKey       = "address" // HOST:PORT of each replica, joined by commas
+	rootsKey         = "ca.crt"
+	replicaLabel     = "hansa.dev/xds-replica"
+	addressNote      = "hansa.dev/xds-address"
+	announcePeriod   = 5 * time.Second
+	replicaLifetime  = 20 * time.Second
+	replicaForgotten = 5 * time.Minute
+)
+
+// announcer tells where this replica serves xDS, and on the leader where all replicas do.
+type announcer struct {
+	client    client.Client
+	reader    client.Reader // past the cache, which holds no Leases
+	namespace string
+	replica   string // unique among the hubs of the namespace
+	address   string
+	roots     func() []byte
+	ready     <-chan struct{} // closed once there are roots
+	leads     <-chan struct{}
+	log       logr.Logger
+}
+
+// NeedLeaderElection says that every replica tells of itself.
+func (a *announcer) NeedLeaderElection() bool { return false }
+
+// Start announces until ctx ends, and then takes its own address back.
+func (a *announcer) Start(ctx context.Context) error {
+	select {
+	case <-a.ready:
+	case <-ctx.Done():
+		return nil
+	}
+	tick := time.NewTicker(announcePeriod)
+	defer tick.Stop()
+	leads := a.leads
+	for {
+		if err := a.announce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error(err, "Announcing where xDS is served failed, will try again")
+		}
+		select {
+		case <-ctx.Done():
+			return a.leave(context.WithoutCancel(ctx))
+		case <-leads:
+			leads = nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *announcer) announce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, announcePeriod)
+	defer cancel()
+	if err := a.renew(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-a.leads:
+		return a.publish(ctx)
+	default:
+		return nil
+	}
+}
+
+func (a *announcer) lease() *coordinationv1.Lease {
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+		Namespace: a.namespace, Name: announcement + "-" + a.replica,
+		Labels: map[string]string{replicaLabel: "true"}, Annotations: map[string]string{addressNote: a.address},
+	}}
+}
+
+// renew says that this replica lives.
+func (a *announcer) renew(ctx context.Context) error {
+	now := metav1.NowMicro()
+	lease := a.lease()
+	err := a.reader.Get(ctx, client.ObjectKeyFromObject(lease), lease)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("reading Lease %s/%s: %w", lease.Namespace, lease.Name, err)
+	}
+	missing := err != nil
+	lease.Labels, lease.Annotations = a.lease().Labels, a.lease().Annotations
+	lease.Spec.HolderIdentity = &a.replica
+	lease.Spec.RenewTime = &now
+	lease.Spec.LeaseDurationSeconds = new(int32(replicaLifetime / time.Second))
+	if missing {
+		err = a.client.Create(ctx, lease)
+	} else {
+		err = a.client.Update(ctx, lease)
+	}
+	if err != nil {
+		return fmt.Errorf("writing Lease %s/%s: %w", lease.Namespace, lease.Name, err)
+	}
+	return nil
+}
+
+// leave takes the address of this replica back.
+func (a *announcer) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := client.IgnoreNotFound(a.client.Delete(ctx, a.lease())); err != nil {
+		a.log.Info("Could not take back where xDS was served", "lease", a.lease().Name, "reason", err.Error())
+	}
+	return nil
+}
+
+// publish writes the ConfigMap if it says something else than the Leases do.
+func (a *announcer) publish(ctx context.Context) error {
+	var leases coordinationv1.LeaseList
+	if err := a.reader.List(ctx, &leases, client.InNamespace(a.namespace), client.HasLabels{replicaLabel}); err != nil {
+		return fmt.Errorf("listing the Leases of hubs: %w", err)
+	}
+	alive, gone := addresses(leases.Items, time.Now())
+	for i := range gone {
+		if err := client.IgnoreNotFound(a.client.Delete(ctx, &gone[i], client.Preconditions{UID: &gone[i].UID})); err != nil {
+			return fmt.Errorf("deleting Lease %s of a hub that is gone: %w", gone[i].Name, err)
+		}
+	}
+	wanted := map[string]string{addressKey: strings.Join(alive, ","), rootsKey: string(a.roots())}
+	live := &corev1.ConfigMap{}
+	key := client.ObjectKey{Namespace: a.namespace, Name: announcement}
+	err := a.reader.Get(ctx, key, live)
+	switch {
+	case apierrors.IsNotFound(err):
+		live.ObjectMeta = metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}
+		live.Data = wanted
+		err = a.client.Create(ctx, live)
+	case err == nil && !maps.Equal(live.Data, wanted):
+		live.Data = wanted
+		err = a.client.Update(ctx, live)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping ConfigMap %s: %w", key, err)
+	}
+	return nil
+}
+
+// addresses returns the addresses of replicas that live, sorted and each once, and the Leases of those long gone.
+func addresses(leases []coordinationv1.Lease, now time.Time) (alive []string, gone []coordinationv1.Lease) {
+	for i := range leases {
+		var age time.Duration
+		if renewed := leases[i].Spec.RenewTime; renewed != nil {
+			age = now.Sub(renewed.Time)
+		}
+		address := leases[i].Annotations[addressNote]
+		switch {
+		case age > replicaForgotten:
+			gone = append(gone, leases[i])
+		case age <= replicaLifetime && address != "":
+			alive = append(alive, address)
+		}
+	}
+	slices.Sort(alive)
+	return slices.Compact(alive), gone
+}

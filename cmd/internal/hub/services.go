@@ -1,0 +1,118 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/rand"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/hansa-dev/hansa/eastwest/identity"
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
+	"github.com/hansa-dev/hansa/federation/cluster"
+	"github.com/hansa-dev/hansa/federation/exports"
+	"github.com/hansa-dev/hansa/federation/imports"
+)
+
+// services puts together what connects services: the table of what members export, what is written of it into members,
+// and who is told of it over xDS.
+type services struct {
+	mgr      manager.Manager
+	options  *Options
+	registry *cluster.Registry
+	listener net.Listener // of xDS; nil when it is turned off
+	log      logr.Logger
+}
+
+// prepared tells whether the host cluster has the kinds that services need. One that was prepared by an older version, or
+// by KubeFed, has not, and goes on spreading objects.
+func (s services) prepared() (bool, error) {
+	kind := schema.GroupKind{Group: v1alpha1.GroupVersion.Group, Kind: "ClusterInfo"}
+	_, err := s.mgr.GetRESTMapper().RESTMapping(kind, v1alpha1.GroupVersion.Version)
+	switch {
+	case meta.IsNoMatchError(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("asking the host cluster whether it serves %s: %w", kind, err)
+	}
+	return true, nil
+}
+
+func (s services) setUp() error {
+	ok, err := s.prepared()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		s.log.Info("Global services are off: the host cluster does not know ClusterInfo. Run \"hansa init\" and start the hub again")
+		if s.listener != nil {
+			return s.listener.Close()
+		}
+		return nil
+	}
+	watcher := exports.NewWatcher(exports.Options{
+		Members: s.registry, Complete: s.registry.Complete(), Log: s.log.WithName("exports"),
+	})
+	writer := &imports.Reconciler{
+		Snapshots: watcher, Members: s.registry, ClusterID: watcher.ClusterID, Ready: watcher.Ready(),
+		Log: s.log.WithName("imports"),
+	}
+	for _, part := range []manager.Runnable{watcher, writer} {
+		if err := s.mgr.Add(part); err != nil {
+			return fmt.Errorf("setting up global services: %w", err)
+		}
+	}
+	if err := metrics.Registry.Register(collectors(append(exports.Collectors(), imports.Collectors()...))); err != nil {
+		return fmt.Errorf("setting up the metrics of global services: %w", err)
+	}
+	if s.listener == nil {
+		return nil
+	}
+	return s.serveXDS(watcher)
+}
+
+// serveXDS adds what clients of xDS need: certificates, the server, and where it is.
+func (s services) serveXDS(watcher *exports.Watcher) error {
+	address, err := advertised(s.options.XDSAddress, s.listener.Addr())
+	if err != nil {
+		return err
+	}
+	client, namespace := s.mgr.GetClient(), s.options.Namespace
+	who := identity.NewServer(identity.ServerOptions{
+		Reader: client, Namespace: namespace, Hosts: hosts(address), Log: s.log.WithName("identity"),
+	})
+	keeper := identity.NewKeeper(identity.KeeperOptions{
+		Client: client, Namespace: namespace, ClusterID: watcher.ClusterID, Log: s.log.WithName("identity"),
+	})
+	server, measures := newDiscovery(s.listener, watcher, who, s.log.WithName("xds"))
+	server.ready = append(server.ready, watcher.Ready())
+	told := &announcer{
+		client: client, reader: s.mgr.GetAPIReader(), namespace: namespace, replica: rand.String(8), address: address,
+		roots: who.BundlePEM, ready: who.Ready(), leads: s.mgr.Elected(), log: s.log.WithName("xds"),
+	}
+	for _, part := range []manager.Runnable{keeper, who, server, told} {
+		if err := s.mgr.Add(part); err != nil {
+			return fmt.Errorf("setting up xDS: %w", err)
+		}
+	}
+	if err := metrics.Registry.Register(collectors(measures)); err != nil {
+		return fmt.Errorf("setting up the metrics of xDS: %w", err)
+	}
+	return nil
+}
+
+// addServices adds global services to a hub.
+func addServices(ctx context.Context, mgr manager.Manager, o *Options, registry *cluster.Registry) error {
+	listener, err := listen(ctx, o.XDSAddr)
+	if err != nil {
+		return err
+	}
+	parts := services{mgr: mgr, options: o, registry: registry, listener: listener, log: ctrl.Log.WithName("services")}
+	return parts.setUp()
+}
