@@ -37,6 +37,10 @@ var (
 		Name: "hansa_snapshot_services",
 		Help: "Services in the newest snapshot, those without a valid export included.",
 	})
+	archiveWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hansa_exports_archive_writes_total",
+		Help: "Shards of what is known of a cluster that were written to ConfigMaps.",
+	}, []string{"cluster"})
 	clusterEndpoints = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "hansa_exports_endpoints",
 		Help: "Endpoints of exported services by cluster.",
@@ -48,7 +52,7 @@ var (
 // Collectors returns the metrics of this package for registration.
 func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		eventsSeen, watchRunning, watchStarts, publishDelay, snapshotSequence, snapshotServices, clusterEndpoints, ages,
+		eventsSeen, watchRunning, watchStarts, publishDelay, snapshotSequence, snapshotServices, clusterEndpoints, ages, archiveWrites,
 	}
 }
 
@@ -110,6 +114,7 @@ func forgetCluster(cluster string) {
 	watchRunning.DeletePartialMatch(labels)
 	watchStarts.DeletePartialMatch(labels)
 	clusterEndpoints.DeletePartialMatch(labels)
+	archiveWrites.DeletePartialMatch(labels)
 	ages.mu.Lock()
 	delete(ages.since, cluster)
 	ages.mu.Unlock()

@@ -1,0 +1,349 @@
+package exports
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/hansa-dev/hansa/federation/clusterset/wire"
+)
+
+// Names of what is in the ConfigMaps of the archive: hansa-known-CLUSTER-N, where CLUSTER is the cluster's id.
+const (
+	// KnownClusterLabel holds the id of the cluster, and selects the archive.
+	KnownClusterLabel = "hansa.dev/known-cluster"
+
+	knownPrefix       = "hansa-known-"
+	knownMember       = "hansa.dev/known-member"     // annotation: the name of the KubeFedCluster
+	knownUID          = "hansa.dev/known-member-uid" // annotation: its UID
+	knownTime         = "hansa.dev/known-time"       // annotation: when the hub was in step with it
+	knownShards       = "hansa.dev/known-shards"     // annotation: how many shards there are
+	knownData         = "known"                      // key in binaryData
+	writesPerSecond   = 5
+	writesAtOnce      = 20
+	knownTimeAccuracy = time.Minute
+)
+
+// ConfigMaps is an Archive in ConfigMaps of the hub's namespace. What it does not understand it reports and leaves alone.
+type ConfigMaps struct {
+	reader    client.Reader
+	client    client.Client
+	namespace string
+	limit     *rate.Limiter
+
+	mu      sync.Mutex
+	held    map[string]map[int]*shard // by cluster id and number, as they stand in the host cluster
+	members map[string]string         // the member of each id
+}
+
+// shard is one ConfigMap as it was read or written last.
+type shard struct {
+	data        []byte
+	annotations map[string]string
+}
+
+var _ Archive = (*ConfigMaps)(nil)
+
+// NewConfigMaps returns the archive in a namespace. The reader need not have a cache: it is asked once.
+func NewConfigMaps(reader client.Reader, writer client.Client, namespace string) *ConfigMaps {
+	return &ConfigMaps{
+		reader: reader, client: writer, namespace: namespace, limit: rate.NewLimiter(writesPerSecond, writesAtOnce),
+		held: map[string]map[int]*shard{}, members: map[string]string{},
+	}
+}
+
+// Load reads all records. The error names the objects that hold none; the others are good beside it.
+func (a *ConfigMaps) Load(ctx context.Context) ([]Record, error) {
+	var list corev1.ConfigMapList
+	if err := a.reader.List(ctx, &list, client.InNamespace(a.namespace), client.HasLabels{KnownClusterLabel}); err != nil {
+		return nil, fmt.Errorf("listing the archive of known services in namespace %q: %w", a.namespace, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	records := map[string]*Record{}
+	var flaws []error
+	for i := range list.Items {
+		if err := a.read(&list.Items[i], records); err != nil {
+			flaws = append(flaws, fmt.Errorf("ConfigMap %s/%s is left alone: %w; delete it if nobody needs it", a.namespace, list.Items[i].Name, err))
+		}
+	}
+	all := make([]Record, 0, len(records))
+	for _, id := range slices.Sorted(maps.Keys(records)) {
+		all = append(all, *records[id])
+	}
+	return all, errors.Join(flaws...)
+}
+
+// read adds one ConfigMap to the records by id. The caller holds the lock.
+func (a *ConfigMaps) read(object *corev1.ConfigMap, records map[string]*Record) error {
+	id := object.Labels[KnownClusterLabel]
+	number, err := strconv.Atoi(strings.TrimPrefix(object.Name, knownPrefix+id+"-"))
+	if err != nil || number < 0 || number >= wire.MaxShards || object.Name != shardName(id, number) {
+		return fmt.Errorf("its name is not %sN", knownPrefix+id+"-")
+	}
+	member := object.Annotations[knownMember]
+	if member == "" {
+		return fmt.Errorf("it has no annotation %s", knownMember)
+	}
+	at, err := time.Parse(time.RFC3339, object.Annotations[knownTime])
+	if err != nil {
+		return fmt.Errorf("its annotation %s: %w", knownTime, err)
+	}
+	known, err := wire.Decode(object.BinaryData[knownData])
+	if err != nil {
+		return fmt.Errorf("binaryData.%s: %w", knownData, err)
+	}
+	if a.held[id] == nil {
+		a.held[id] = map[int]*shard{}
+	}
+	a.held[id][number] = &shard{object.BinaryData[knownData], object.Annotations}
+	a.members[id] = member
+	record := records[id]
+	if record == nil {
+		record = &Record{Member: member, UID: types.UID(object.Annotations[knownUID]), ID: id}
+		records[id] = record
+	}
+	if at.After(record.Time) {
+		record.Time = at // shards without a change keep the time of their last one
+	}
+	record.Known = wire.Merge(record.Known, known)
+	return nil
+}
+
+func shardName(id string, number int) string { return knownPrefix + id + "-" + strconv.Itoa(number) }
+
+// Store writes the shards of a record that changed. The first shard tells when the record was true, to the minute.
+func (a *ConfigMaps) Store(ctx context.Context, record *Record) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	held := a.held[record.ID]
+	shards := wire.Shards(record.Known, len(held))
+	var failed []error
+	for number, part := range wire.Split(record.Known, shards) {
+		data, err := wire.Encode(part)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("cluster %q: %w; split the service to have it kept", record.Member, err))
+			continue
+		}
+		if old := held[number]; old != nil && bytes.Equal(old.data, data) && (number > 0 || !old.outdated(record)) && old.of(record, shards) {
+			continue
+		}
+		if err := a.write(ctx, record, number, shards, data); err != nil {
+			return errors.Join(append(failed, err)...)
+		}
+	}
+	a.members[record.ID] = record.Member
+	for number := range held {
+		if number >= shards {
+			failed = append(failed, a.remove(ctx, record.ID, number))
+		}
+	}
+	for id, member := range a.members {
+		if member == record.Member && id != record.ID {
+			failed = append(failed, a.forget(ctx, id)) // the cluster has another id now
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (s *shard) outdated(record *Record) bool {
+	at, err := time.Parse(time.RFC3339, s.annotations[knownTime])
+	return err != nil || record.Time.Sub(at) >= knownTimeAccuracy*5
+}
+
+func (s *shard) of(record *Record, shards int) bool {
+	return s.annotations[knownMember] == record.Member && s.annotations[knownUID] == string(record.UID) && s.annotations[knownShards] == strconv.Itoa(shards)
+}
+
+// write creates or replaces one shard. The caller holds the lock.
+func (a *ConfigMaps) write(ctx context.Context, record *Record, number, shards int, data []byte) error {
+	if err := a.limit.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting to write the archive: %w", err)
+	}
+	object := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: a.namespace, Name: shardName(record.ID, number),
+			Labels: map[string]string{KnownClusterLabel: record.ID},
+			Annotations: map[string]string{
+				knownMember: record.Member, knownUID: string(record.UID), knownShards: strconv.Itoa(shards),
+				knownTime: record.Time.UTC().Format(time.RFC3339),
+			},
+		},
+		BinaryData: map[string][]byte{knownData: data},
+	}
+	err := a.client.Create(ctx, object)
+	if apierrors.IsAlreadyExists(err) {
+		err = a.replace(ctx, object)
+	}
+	if err != nil {
+		return fmt.Errorf("keeping what is known of cluster %q in ConfigMap %s/%s: %w", record.Member, a.namespace, object.Name, err)
+	}
+	archiveWrites.WithLabelValues(record.Member).Inc()
+	if a.held[record.ID] == nil {
+		a.held[record.ID] = map[int]*shard{}
+	}
+	a.held[record.ID][number] = &shard{data, object.Annotations}
+	return nil
+}
+
+// replace overwrites a ConfigMap that is one of ours.
+func (a *ConfigMaps) replace(ctx context.Context, object *corev1.ConfigMap) error {
+	var stands corev1.ConfigMap
+	if err := a.reader.Get(ctx, client.ObjectKeyFromObject(object), &stands); err != nil {
+		return err
+	}
+	if stands.Labels[KnownClusterLabel] != object.Labels[KnownClusterLabel] {
+		return errors.New("somebody else has a ConfigMap of that name: rename it")
+	}
+	object.ResourceVersion = stands.ResourceVersion
+	return a.client.Update(ctx, object)
+}
+
+// Retain removes the records of all members but these.
+func (a *ConfigMaps) Retain(ctx context.Context, members []string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var failed []error
+	for id, member := range a.members {
+		if !slices.Contains(members, member) {
+			failed = append(failed, a.forget(ctx, id))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// forget removes all shards of a cluster. The caller holds the lock.
+func (a *ConfigMaps) forget(ctx context.Context, id string) error {
+	var failed []error
+	for number := range a.held[id] {
+		failed = append(failed, a.remove(ctx, id, number))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	delete(a.held, id)
+	delete(a.members, id)
+	return nil
+}
+
+func (a *ConfigMaps) remove(ctx context.Context, id string, number int) error {
+	if err := a.limit.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting to write the archive: %w", err)
+	}
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: a.namespace, Name: shardName(id, number)}}
+	if err := a.client.Delete(ctx, object); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("removing ConfigMap %s/%s of a cluster that has left: %w", a.namespace, object.Name, err)
+	}
+	delete(a.held[id], number)
+	return nil
+}
+
+// keepEvery is the least time between two looks at what changed: a shard is written once in that time at most.
+const keepEvery = 2 * time.Second
+
+// Keeper stores what the Watcher knows in the archive. It runs on the leader only.
+type Keeper struct {
+	Watcher *Watcher
+	Archive Archive
+
+	stored map[string]stored
+}
+
+// stored is what was stored of one member last.
+type stored struct {
+	version uint64
+	id      string
+	at      time.Time
+}
+
+// NeedLeaderElection says that the Keeper runs on the leader only.
+func (k *Keeper) NeedLeaderElection() bool { return true }
+
+// Start keeps the archive up to date until ctx ends.
+func (k *Keeper) Start(ctx context.Context) error {
+	select {
+	case <-k.Watcher.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	k.stored = map[string]stored{}
+	// Another leader may have written since this replica read it.
+	if _, err := k.Archive.Load(ctx); err != nil {
+		k.Watcher.log.Error(err, "Reading the archive again failed")
+	}
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		k.keep(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// keep stores what changed. A member that is not in step keeps the time of when it was.
+func (k *Keeper) keep(ctx context.Context) {
+	members, whole := k.Watcher.registered()
+	if whole {
+		if err := k.Archive.Retain(ctx, members); err != nil {
+			k.Watcher.log.Error(err, "Removing what was known of members that left failed; it is tried again")
+		}
+	}
+	for _, member := range members {
+		last := k.stored[member]
+		record, version, found := k.Watcher.record(member, last)
+		if !found {
+			continue
+		}
+		if err := k.Archive.Store(ctx, &record); err != nil {
+			if ctx.Err() == nil {
+				k.Watcher.log.Error(err, "Keeping what is known of a member failed; it is tried again", "cluster", member)
+			}
+			continue
+		}
+		k.stored[member] = stored{version, record.ID, record.Time}
+	}
+}
+
+// registered returns the names of all members, and whether the list is whole.
+func (w *Watcher) registered() ([]string, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.table.sites)), w.table.whole
+}
+
+// record returns what is known of a member, unless it is what was stored last.
+func (w *Watcher) record(member string, last stored) (Record, uint64, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.table.sites[member]
+	if s == nil || s.id == "" || s.record == nil && !s.complete() {
+		return Record{}, 0, false // nothing, or only a part, was ever read
+	}
+	at := s.known
+	if at.IsZero() {
+		at = w.now()
+	}
+	if last.id == s.id && last.version == s.version && at.Sub(last.at) < 5*knownTimeAccuracy {
+		return Record{}, 0, false
+	}
+	known := w.table.builder.Known(s.id)
+	// The lists are shared with snapshots, which nobody modifies; the maps are this caller's.
+	return Record{Member: member, UID: s.member.UID, ID: s.id, Time: at, Known: known}, s.version, true
+}
