@@ -1,0 +1,44 @@
+package hub
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Names for tests.
+const (
+	Announcement = announcement
+	AddressKey   = addressKey
+	RootsKey     = rootsKey
+)
+
+// Advertised is where clients reach a listener of xDS.
+func Advertised(flag string, bound net.Addr) (string, error) { return advertised(flag, bound) }
+
+// Addresses are those of replicas that live, and the names of the Leases of those long gone.
+func Addresses(leases []coordinationv1.Lease, now time.Time) (alive, gone []string) {
+	alive, dead := addresses(leases, now)
+	for i := range dead {
+		gone = append(gone, dead[i].Name)
+	}
+	return alive, gone
+}
+
+// Announce announces one replica once; Leave takes it back.
+func Announce(ctx context.Context, c client.Client, namespace, replica, address string, leads bool) (leave func() error, err error) {
+	open, closed := make(chan struct{}), make(chan struct{})
+	close(closed)
+	a := &announcer{
+		client: c, reader: c, namespace: namespace, replica: replica, address: address,
+		roots: func() []byte { return []byte("roots") }, ready: closed, leads: open, log: logr.Discard(),
+	}
+	if leads {
+		a.leads = closed
+	}
+	return func() error { return a.leave(ctx) }, a.announce(ctx)
+}
