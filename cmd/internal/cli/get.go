@@ -46,12 +46,14 @@ func (q *query) namespaced() bool { return q.kind.Namespaced && q.namespace == "
 
 func (p *program) newGet() *cobra.Command {
 	var f getFlags
+	var v view
 	cmd := &cobra.Command{
 		Use:   "get (clusters | TYPE) [NAME...]",
 		Short: "Show clusters, federated objects, or the objects of all members in one table",
 		Long: long(`
 			Shows the members (get clusters), federated objects with the state of their propagation (get
 			federateddeployments), or the objects of any other type in all members, in one table (get deployments).
+` + p.aboutGlobal() + `
 
 			Members are asked with the hub's credentials for them, so no kubeconfig context per member is needed. A
 			member that does not answer is named, and the others are shown; the exit code is then 1.
@@ -65,7 +67,7 @@ func (p *program) newGet() *cobra.Command {
 			{} get federateddeployments -A
 
 			# The Deployments of all members, and their changes
-			{} get deployments -A -w`),
+			{} get deployments -A -w` + p.globalExamples()),
 		ValidArgsFunction: p.completeGet,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -76,6 +78,12 @@ func (p *program) newGet() *cobra.Command {
 			}
 			if _, err := labels.Parse(f.selector); err != nil {
 				return usage(cmd, "selector %q: %v", f.selector, err)
+			}
+			if p.isGlobal(args[0]) {
+				return p.getGlobal(cmd, args, f, v)
+			}
+			if v != (view{}) {
+				return usage(cmd, "--from, --zone and --port are of use with get endpoints only")
 			}
 			h, err := p.openHost()
 			if err != nil {
@@ -90,13 +98,69 @@ func (p *program) newGet() *cobra.Command {
 	flags.BoolVarP(&f.watch, "watch", "w", false, "After the table, go on printing what changes")
 	flags.BoolVar(&f.noHeaders, "no-headers", false, "Print no header")
 	addOutput(cmd, &f.output, "json", "yaml", "wide", "name")
+	if p.name == Hansa {
+		p.addView(cmd, &v)
+	}
 	return cmd
 }
 
+// isGlobal tells whether a word behind get means the global service table. KubeFed's program keeps to KubeFed's words.
+func (p *program) isGlobal(what string) bool {
+	return p.name == Hansa && (what == globalServices || what == globalEndpoints)
+}
+
+func (p *program) aboutGlobal() string {
+	if p.name != Hansa {
+		return ""
+	}
+	return `
+		Global services (get services) and the endpoints behind them in all clusters (get endpoints) are shown as the hub
+		has recorded them. With --from, endpoints have the priority and weight that clients in that cluster give them.
+		Services of the members are had by their short name: get svc.
+	`
+}
+
+func (p *program) globalExamples() string {
+	if p.name != Hansa {
+		return ""
+	}
+	return `
+
+		# The global services, and where calls from cluster m1 to one of them go
+		{} get services -A -o wide
+		{} get endpoints shop/cart --from m1`
+}
+
+// getGlobal shows global services or their endpoints.
+func (p *program) getGlobal(cmd *cobra.Command, args []string, f getFlags, v view) error {
+	switch {
+	case f.watch:
+		return usage(cmd, "get %s cannot watch", args[0])
+	case f.selector != "":
+		return usage(cmd, "get %s knows no selector: global services have no labels of their own", args[0])
+	case args[0] == globalEndpoints && v.from == "" && v != (view{}):
+		return usage(cmd, "--zone and --port go with --from")
+	case args[0] == globalEndpoints:
+		return p.getEndpoints(cmd.Context(), args[1:], f, v)
+	case v != (view{}):
+		return usage(cmd, "--from, --zone and --port are of use with get endpoints only")
+	}
+	return p.getServices(cmd.Context(), args[1:], f)
+}
+
 func (p *program) completeGet(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 && p.isGlobal(args[0]) {
+		return p.completeTable(cmd, serviceNames)
+	}
 	names, directive := p.completeTypes(func(string) bool { return true })(cmd, args, word)
 	if len(args) == 0 {
 		names = append([]string{"clusters"}, names...)
+		if p.name == Hansa && !slices.Contains(names, globalEndpoints) {
+			names = append(names, globalEndpoints)
+		}
+		if p.name == Hansa && !slices.Contains(names, globalServices) {
+			names = append(names, globalServices)
+		}
 	}
 	return names, directive
 }

@@ -17,6 +17,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
+	"github.com/hansa-dev/hansa/federation/exports"
 	"github.com/hansa-dev/hansa/federation/join"
 )
 
@@ -27,6 +29,7 @@ type host struct {
 	namespace string // of the hub
 	config    *rest.Config
 	client    client.Client
+	archive   exports.Archive // what the hub has written down of the members
 }
 
 // defaultTimeout bounds a request when --request-timeout does not.
@@ -34,6 +37,9 @@ const defaultTimeout = 30 * time.Second
 
 // openHost prepares the clients of the host cluster. It makes no request.
 func (p *program) openHost() (*host, error) {
+	if p.dial != nil {
+		return p.dial()
+	}
 	if err := p.chooseContext(); err != nil {
 		return nil, err
 	}
@@ -57,11 +63,17 @@ func (p *program) openHost() (*host, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("building the scheme: %w", err)
+	}
 	made, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("making a client for context %q: %w", name, err)
 	}
-	return &host{program: p.name, context: name, namespace: p.namespace, config: config, client: made}, nil
+	return &host{
+		program: p.name, context: name, namespace: p.namespace, config: config,
+		client: made, archive: exports.NewConfigMaps(made, made, p.namespace),
+	}, nil
 }
 
 // inCluster tells whether the program runs in a pod, where no kubeconfig is needed.

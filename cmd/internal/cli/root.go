@@ -35,11 +35,18 @@ type program struct {
 
 	hostContext string // --host-cluster-context
 	namespace   string // --kubefed-namespace
+
+	dial func() (*host, error) // tests put a host cluster of their own here
 }
 
 // NewCommand returns the command tree for a program: Hansa or Kubefedctl.
 func NewCommand(name string, streams genericiooptions.IOStreams) *cobra.Command {
-	p := &program{name: name, streams: streams, config: genericclioptions.NewConfigFlags(true)}
+	return (&program{name: name, streams: streams, config: genericclioptions.NewConfigFlags(true)}).command()
+}
+
+// command returns the command tree.
+func (p *program) command() *cobra.Command {
+	name, streams := p.name, p.streams
 	root := &cobra.Command{
 		Use:   name,
 		Short: "Federate Kubernetes clusters: spread objects over them and see them as one",
@@ -72,6 +79,9 @@ func NewCommand(name string, streams genericiooptions.IOStreams) *cobra.Command 
 		p.newEnable(), p.newDisable(), p.newFederate(), p.newOrphaning(),
 		p.newGet(), p.newVersion(),
 	)
+	if name == Hansa {
+		root.AddCommand(p.newExplain(), p.newXDS())
+	}
 	return root
 }
 

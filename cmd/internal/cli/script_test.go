@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
@@ -14,13 +15,17 @@ func TestMain(m *testing.M) {
 	run := func(name string) func() {
 		return func() {
 			streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-			os.Exit(Execute(context.Background(), NewCommand(name, streams)))
+			p := &program{name: name, streams: streams, config: genericclioptions.NewConfigFlags(true)}
+			if os.Getenv(worldVariable) != "" {
+				p.dial = dialWorld(name)
+			}
+			os.Exit(Execute(context.Background(), p.command()))
 		}
 	}
 	testscript.Main(m, map[string]func(){Hansa: run(Hansa), Kubefedctl: run(Kubefedctl)})
 }
 
-// TestScripts runs what the programs do without a cluster.
+// TestScripts runs what the programs do without a cluster, or with one that a file describes.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true})
 }

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
+	"github.com/hansa-dev/hansa/federation/clusterset"
+	"github.com/hansa-dev/hansa/federation/exports"
+	"github.com/hansa-dev/hansa/federation/servicepolicy"
+)
+
+// recorded is what the hub has written down in the host cluster.
+type recorded struct {
+	members  []corev1b1.KubeFedCluster
+	infos    []v1alpha1.ClusterInfo
+	policies []v1alpha1.ServicePolicy
+	records  []exports.Record
+}
+
+// table puts together what the hub has: by its own code, so it says what the hub says.
+func (r *recorded) table(now time.Time) *serviceTable {
+	t := &serviceTable{clusters: map[string]string{}, recorded: map[string]time.Time{}, now: now}
+	builder := clusterset.NewBuilder(0)
+	infos := map[string]*v1alpha1.ClusterInfo{}
+	for i := range r.infos {
+		infos[r.infos[i].Name] = &r.infos[i]
+	}
+	records := map[string]*exports.Record{}
+	for i := range r.records {
+		records[r.records[i].Member] = &r.records[i]
+	}
+	for i := range r.members {
+		name := r.members[i].Name
+		record := records[name]
+		if record != nil && record.UID != "" && record.UID != r.members[i].UID {
+			record = nil // of another registration by the same name
+		}
+		facts := factsOf(infos[name], record)
+		if facts.ID == "" {
+			continue // the hub has not looked at it yet
+		}
+		t.clusters[name] = facts.ID
+		builder.SetCluster(facts)
+		if record != nil {
+			t.recorded[facts.ID] = record.Time
+			builder.SetKnown(facts.ID, record.Known)
+		}
+	}
+	for i := range r.policies {
+		policy := &r.policies[i]
+		builder.SetPolicy(client.ObjectKeyFromObject(policy), servicepolicy.FromSpec(&policy.Spec, policy.Namespace))
+	}
+	t.snapshot = builder.Publish()
+	return t
+}
+
+// factsOf returns what is known of a cluster: what people say of it, and what the leading hub has found out. Both
+// arguments may be nil.
+func factsOf(info *v1alpha1.ClusterInfo, record *exports.Record) clusterset.Cluster {
+	var facts clusterset.Cluster
+	if record != nil {
+		facts.ID = record.ID
+	}
+	if info == nil {
+		return facts
+	}
+	spec, status := &info.Spec, &info.Status
+	facts.ID = cmp.Or(status.ClusterID, facts.ID)
+	facts.Network = cmp.Or(spec.Network, status.Network)
+	facts.Region = cmp.Or(spec.Region, status.Region)
+	facts.Zone = spec.Zone
+	if facts.Zone == "" && len(status.Zones) == 1 {
+		facts.Zone = status.Zones[0]
+	}
+	facts.Gateways = gatewaysOf(spec.Gateways)
+	if len(spec.Gateways) == 0 {
+		facts.Gateways = gatewaysOf(status.Gateways)
+	}
+	if spec.State != v1alpha1.Active {
+		facts.State = clusterset.State(spec.State)
+	}
+	facts.ControlPlane = clusterset.Health(status.ControlPlane)
+	facts.DataPlane = clusterset.Health(cmp.Or(spec.DataPlane, status.DataPlane))
+	if status.LastKnown != nil {
+		facts.LastKnown = status.LastKnown.Time
+	}
+	return facts
+}
+
+// defaultGatewayPort is where gateways take TLS by server name.
+const defaultGatewayPort = 15443
+
+func gatewaysOf(list []v1alpha1.Gateway) []clusterset.Gateway {
+	var gateways []clusterset.Gateway
+	for _, gateway := range list {
+		addr, err := netip.ParseAddr(gateway.Address)
+		port := cmp.Or(gateway.Port, defaultGatewayPort)
+		if err == nil && port > 0 && port <= 65535 {
+			gateways = append(gateways, clusterset.Gateway{Addr: addr, Port: uint16(port)})
+		}
+	}
+	return gateways
+}
+
+// serviceTable reads what the hub has written down.
+func (h *host) serviceTable(ctx context.Context) (*serviceTable, error) {
+	members, infos, policies := &corev1b1.KubeFedClusterList{}, &v1alpha1.ClusterInfoList{}, &v1alpha1.ServicePolicyList{}
+	if err := h.client.List(ctx, members, client.InNamespace(h.namespace)); err != nil {
+		return nil, h.explain("listing KubeFedClusters", err)
+	}
+	if err := h.client.List(ctx, infos, client.InNamespace(h.namespace)); err != nil {
+		return nil, h.explain("listing ClusterInfos", err)
+	}
+	if err := h.client.List(ctx, policies); err != nil {
+		return nil, h.explain("listing ServicePolicies", err)
+	}
+	records, err := h.archive.Load(ctx)
+	if err != nil && len(records) == 0 {
+		return nil, h.explain("reading what the hub has written down of the members", err)
+	}
+	r := recorded{members: members.Items, infos: infos.Items, policies: policies.Items, records: records}
+	t := r.table(time.Now())
+	t.flaw = err
+	return t, nil
+}
