@@ -28,9 +28,9 @@ func (s *Source) Fill(ctx context.Context, v *ads.View) error {
 		}
 		begin := time.Now()
 		if update, changed := f.step(snapshot); changed {
+			s.metrics.translated(who, f.size(), time.Since(begin))
 			update.At = at
 			v.Apply(update)
-			s.metrics.translated(who, f.size(), time.Since(begin))
 		}
 		select {
 		case <-newer:

@@ -71,6 +71,7 @@ func control(t *testing.T, w *table) string {
 // caller calls a service through the xDS client of grpc-go.
 type caller struct {
 	t     *testing.T
+	conn  *grpc.ClientConn
 	check healthpb.HealthClient
 }
 
@@ -89,8 +90,11 @@ func call(t *testing.T, control, target string) *caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &caller{t: t, check: healthpb.NewHealthClient(conn)}
+	return &caller{t: t, conn: conn, check: healthpb.NewHealthClient(conn)}
 }
+
+// connect has the client begin, without a call.
+func (c *caller) connect() { c.conn.Connect() }
 
 // one makes a call with headers and returns who answered.
 func (c *caller) one(headers ...string) (string, error) {

@@ -18,7 +18,7 @@ type metrics struct {
 func newMetrics() *metrics {
 	return &metrics{
 		translation: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "hansa_xds_translate_seconds", Help: "Time to bring one view up to a new snapshot, by flavour: grpc, proxy, agent.",
+			Name: "hansa_xds_translate_seconds", Help: "Time to translate what a new snapshot changes for one view, by flavour: grpc, proxy, agent.",
 			Buckets: prometheus.ExponentialBuckets(10e-6, 2, 16),
 		}, []string{"flavour"}),
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{
