@@ -95,8 +95,8 @@ func (w *Watcher) connect(ctx context.Context, s *site) {
 	})
 }
 
-// source is how one version of a kind is read.
-type source struct {
+// edition is how one version of a kind is read.
+type edition struct {
 	resource schema.GroupVersionResource
 	selector string
 	list     func(context.Context, metav1.ListOptions) (runtime.Object, error)
@@ -106,8 +106,8 @@ type source struct {
 }
 
 // newSources returns the sources of each kind, the preferred version first, over one connection of their own.
-func newSources(member *cluster.Member, config *rest.Config) (*[kinds][]source, *http.Transport, error) {
-	failed := func(err error) (*[kinds][]source, *http.Transport, error) {
+func newSources(member *cluster.Member, config *rest.Config) (*[kinds][]edition, *http.Transport, error) {
+	failed := func(err error) (*[kinds][]edition, *http.Transport, error) {
 		return nil, nil, fmt.Errorf("cluster %q: %w: correct its KubeFedCluster, or join it again", member.Name, err)
 	}
 	config.UserAgent = "hansa-hub-exports"
@@ -119,7 +119,7 @@ func newSources(member *cluster.Member, config *rest.Config) (*[kinds][]source, 
 	if err != nil {
 		return failed(err)
 	}
-	var sources [kinds][]source
+	var sources [kinds][]edition
 	for kind, group := range map[Kind]schema.GroupVersionResource{
 		kindServices: corev1.SchemeGroupVersion.WithResource("services"),
 		kindSlices:   discoveryv1.SchemeGroupVersion.WithResource("endpointslices"),
@@ -128,7 +128,7 @@ func newSources(member *cluster.Member, config *rest.Config) (*[kinds][]source, 
 		if err != nil {
 			return failed(err)
 		}
-		sources[kind] = []source{s}
+		sources[kind] = []edition{s}
 	}
 	sources[kindSlices][0].selector = selectSlices
 	nodes, err := metadata.NewForConfigAndClient(metadata.ConfigFor(config), client)
@@ -136,7 +136,7 @@ func newSources(member *cluster.Member, config *rest.Config) (*[kinds][]source, 
 		return failed(err)
 	}
 	reader := nodes.Resource(corev1.SchemeGroupVersion.WithResource("nodes"))
-	sources[kindNodes] = []source{{
+	sources[kindNodes] = []edition{{
 		resource: corev1.SchemeGroupVersion.WithResource("nodes"),
 		list:     func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return reader.List(ctx, o) },
 		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -184,7 +184,7 @@ func ownTransport(config *rest.Config) (*http.Transport, error) {
 }
 
 // typed reads a built-in type as protobuf.
-func typed(config *rest.Config, client *http.Client, resource schema.GroupVersionResource) (source, error) {
+func typed(config *rest.Config, client *http.Client, resource schema.GroupVersionResource) (edition, error) {
 	of := rest.CopyConfig(config)
 	gv := resource.GroupVersion()
 	of.GroupVersion = &gv
@@ -196,9 +196,9 @@ func typed(config *rest.Config, client *http.Client, resource schema.GroupVersio
 	of.ContentType, of.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	reader, err := rest.RESTClientForConfigAndClient(of, client)
 	if err != nil {
-		return source{}, fmt.Errorf("preparing the client for %s: %w", resource.Resource, err)
+		return edition{}, fmt.Errorf("preparing the client for %s: %w", resource.Resource, err)
 	}
-	return source{
+	return edition{
 		resource: resource,
 		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			return reader.Get().Resource(resource.Resource).VersionedParams(&o, scheme.ParameterCodec).Do(ctx).Get()
@@ -211,9 +211,9 @@ func typed(config *rest.Config, client *http.Client, resource schema.GroupVersio
 }
 
 // custom reads a custom resource that the cluster need not serve.
-func custom(member *cluster.Member, objects dynamic.Interface, resource schema.GroupVersionResource) source {
+func custom(member *cluster.Member, objects dynamic.Interface, resource schema.GroupVersionResource) edition {
 	reader := objects.Resource(resource)
-	return source{
+	return edition{
 		resource: resource,
 		list:     func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return reader.List(ctx, o) },
 		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {

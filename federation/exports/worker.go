@@ -34,7 +34,7 @@ const (
 type worker struct {
 	kind    Kind
 	cluster string
-	sources []source
+	sources []edition
 	wake    chan struct{} // ends a pause
 	tell    func(seen time.Time, f *fact)
 	now     func() time.Time
@@ -91,7 +91,7 @@ func (w *worker) once(ctx context.Context) error {
 	return err
 }
 
-func (w *worker) followSource(ctx context.Context, s *source) error {
+func (w *worker) followSource(ctx context.Context, s *edition) error {
 	if !w.paged {
 		err := w.stream(ctx, s)
 		if !errors.Is(err, errNoStreaming) {
@@ -111,7 +111,7 @@ var errNoStreaming = errors.New("the API server does not stream lists")
 
 // stream asks for a list as the beginning of a watch (KEP-3157): the server sends it from its cache object by object, and no
 // more than one of them is in memory at a time.
-func (w *worker) stream(ctx context.Context, s *source) error {
+func (w *worker) stream(ctx context.Context, s *edition) error {
 	options := w.options(s)
 	options.AllowWatchBookmarks = true
 	options.SendInitialEvents = new(true)
@@ -135,7 +135,7 @@ func (w *worker) stream(ctx context.Context, s *source) error {
 	return w.watch(ctx, s, version)
 }
 
-func (w *worker) options(s *source) metav1.ListOptions {
+func (w *worker) options(s *edition) metav1.ListOptions {
 	options := metav1.ListOptions{LabelSelector: s.selector}
 	seconds := int64((watchLeast + rand.N(watchLeast)).Seconds()) //nolint:gosec // G404: so that watches do not all end at once
 	options.TimeoutSeconds = &seconds
@@ -190,7 +190,7 @@ func (w *worker) initial(ctx context.Context, events watch.Interface) (version s
 }
 
 // list reads a list page by page.
-func (w *worker) list(ctx context.Context, s *source) (version string, err error) {
+func (w *worker) list(ctx context.Context, s *edition) (version string, err error) {
 	var items []item
 	options := w.options(s)
 	options.TimeoutSeconds = nil
@@ -220,7 +220,7 @@ func (w *worker) list(ctx context.Context, s *source) (version string, err error
 	}
 }
 
-func (w *worker) page(ctx context.Context, s *source, options metav1.ListOptions) (runtime.Object, error) {
+func (w *worker) page(ctx context.Context, s *edition, options metav1.ListOptions) (runtime.Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	page, err := s.list(ctx, options)
@@ -231,7 +231,7 @@ func (w *worker) page(ctx context.Context, s *source, options metav1.ListOptions
 }
 
 // watch follows changes from a version on. A watch that ends in the ordinary way is continued where it ended.
-func (w *worker) watch(ctx context.Context, s *source, version string) error {
+func (w *worker) watch(ctx context.Context, s *edition, version string) error {
 	for {
 		options := w.options(s)
 		options.AllowWatchBookmarks = true
