@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -131,7 +132,7 @@ func TestGolden(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want, err := os.ReadFile(golden) //nolint:gosec // a file of the tests
+			want, err := os.ReadFile(golden)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -337,8 +338,8 @@ func TestNamespaceMissing(t *testing.T) {
 // another look writes nothing.
 func TestHistoryDoesNotMatter(t *testing.T) {
 	for seed := range uint64(8) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a game
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
 			builder := clusterset.NewBuilder(0)
 			stores := map[string]*store{"a": newStore(), "b": newStore(), "x": newStore()}
 			for range 25 {
@@ -405,4 +406,3 @@ func play(random *rand.Rand, builder *clusterset.Builder) {
 		facts(builder, "a@n", "b@n", "c@n", "d@n")
 	}
 }
-

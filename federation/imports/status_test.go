@@ -44,7 +44,9 @@ func conditions(object *unstructured.Unstructured) []string {
 // TestConflicts is KEP-1645's table of conflicts, as shown on the export of either cluster: a has the older one.
 func TestConflicts(t *testing.T) {
 	fine := []string{"Valid=True Valid", "Ready=True Exported", "Conflict=False NoConflicts"}
-	conflict := func(reasons ...string) []string { return []string{fine[0], fine[1], "Conflict=True " + strings.Join(reasons, ",")} }
+	conflict := func(reasons ...string) []string {
+		return []string{fine[0], fine[1], "Conflict=True " + strings.Join(reasons, ",")}
+	}
 	labelled := func(p *clusterset.Properties) { p.Labels = map[string]string{"l": "1"} }
 	tests := map[string]struct {
 		reason string
@@ -71,7 +73,8 @@ func TestConflicts(t *testing.T) {
 		"Several":      {"all reasons are told", properties(), properties(labelled, func(p *clusterset.Properties) { p.Headless = true }), conflict("TypeConflict", "LabelsConflict"), conflict("TypeConflict", "LabelsConflict")},
 		"ExternalName": {
 			"an export that is not valid takes no part", properties(), properties(func(p *clusterset.Properties) { p.Type = corev1.ServiceTypeExternalName }),
-			fine, []string{"Valid=False InvalidServiceType", "Ready=False Failed", "Conflict=False NoConflicts"},
+			fine,
+			[]string{"Valid=False InvalidServiceType", "Ready=False Failed", "Conflict=False NoConflicts"},
 		},
 	}
 	for name, tc := range tests {

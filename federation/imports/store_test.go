@@ -3,14 +3,15 @@ package imports_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -184,7 +185,7 @@ func (s *store) write(ctx context.Context, verb string, resource schema.GroupVer
 		return nil, apierrors.NewNotFound(resource.GroupResource(), name.Name)
 	}
 	if object.GetResourceVersion() != old.GetResourceVersion() {
-		return nil, apierrors.NewConflict(resource.GroupResource(), name.Name, fmt.Errorf("it has changed"))
+		return nil, apierrors.NewConflict(resource.GroupResource(), name.Name, errors.New("it has changed"))
 	}
 	next := plainCopy(object)
 	if verb == "updateStatus" {
@@ -247,7 +248,7 @@ func (s *store) remove(resource schema.GroupVersionResource, namespace, name str
 		return apierrors.NewNotFound(resource.GroupResource(), name)
 	case uid == nil || old.GetUID() != *uid:
 		s.mu.Unlock()
-		return apierrors.NewConflict(resource.GroupResource(), name, fmt.Errorf("another UID"))
+		return apierrors.NewConflict(resource.GroupResource(), name, errors.New("another UID"))
 	}
 	s.note("delete", resource, key)
 	s.mu.Unlock()
