@@ -23,8 +23,8 @@ func (p *program) newInit() *cobra.Command {
 		Use:   "init",
 		Short: "Prepare a host cluster: namespace, federation API, default types",
 		Long: long(`
-			Prepares a host cluster for a hub: the hub's namespace, the definitions of the federation API, a
-			KubeFedConfig of scope Cluster, and the ten default types, enabled.
+			Prepares a host cluster for a hub: the hub's namespace, the definitions of the federation API and of the
+			Multi-Cluster Services API, a KubeFedConfig of scope Cluster, and the ten default types, enabled.
 
 			It may be run again: definitions are brought up to date, and a KubeFedConfig or FederatedTypeConfig that
 			exists is never changed. The hub itself is another program: hansa hub.`),
@@ -65,6 +65,9 @@ func (p *program) runInit(ctx context.Context, h *host, defaultTypes, dryRun boo
 		}
 	}
 	if err := w.established(ctx, crds); err != nil {
+		return err
+	}
+	if err := w.serviceDefinitions(ctx); err != nil {
 		return err
 	}
 	settings := &unstructured.Unstructured{Object: map[string]any{
