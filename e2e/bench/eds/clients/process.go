@@ -50,7 +50,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	var s *Swarm
 	defer func() {
 		if s != nil {
-			_ = s.Close()
+			s.Close()
 		}
 	}()
 	return child.Serve(ctx, in, out, func(ctx context.Context, c command) (r Reply, err error) {
@@ -68,7 +68,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 			r.Arrivals, err = s.Await(ctx, c.Limit)
 			r.Received = s.Received()
 		case c.Close:
-			err = s.Close()
+			s.Close()
 			s = nil
 		}
 		r.CPU = used()

@@ -2,7 +2,6 @@ package clients
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,7 +66,8 @@ func Connect(ctx context.Context, groups []Group, patience time.Duration) (*Swar
 	for _, g := range groups {
 		creds, err := g.credentials()
 		if err != nil {
-			return nil, errors.Join(err, s.Close())
+			s.Close()
+			return nil, err
 		}
 		for range g.Count {
 			s.clients = append(s.clients, &client{swarm: s, group: g, creds: creds, index: len(s.clients)})
@@ -82,16 +82,16 @@ func Connect(ctx context.Context, groups []Group, patience time.Duration) (*Swar
 		})
 	}
 	if err := s.wait(ctx, s.inStep, patience); err != nil {
-		return nil, errors.Join(fmt.Errorf("%d of %d clients are in step: %w", len(s.clients)-int(s.waiting.Load()), len(s.clients), err), s.Close())
+		s.Close()
+		return nil, fmt.Errorf("%d of %d clients are in step: %w", len(s.clients)-int(s.waiting.Load()), len(s.clients), err)
 	}
 	return s, nil
 }
 
 // Close ends all clients.
-func (s *Swarm) Close() error {
+func (s *Swarm) Close() {
 	s.cancel(nil)
 	s.running.Wait()
-	return nil
 }
 
 // wait returns when done is closed, or why it was not.
