@@ -381,8 +381,12 @@ func (l *lane) takeRefusal(w *Wanted, step Step, err error) bool {
 	if step.Verb != Create || step.Resource != serviceResource || !apierrors.IsInvalid(err) || len(w.Properties.IPFamilies) == 0 {
 		return false
 	}
+	why := err.Error()
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		why = status.Status().Message
+	}
 	l.mu.Lock()
-	l.refused[w.Key] = refusal{w.Properties, err.Error(), time.Now()}
+	l.refused[w.Key] = refusal{w.Properties, why, time.Now()}
 	l.mu.Unlock()
 	return true
 }
