@@ -88,7 +88,7 @@ func (s *site) rank(id string) int {
 	switch {
 	case info != nil && info.Status.ClusterID == id:
 		return 0
-	case s.id == id:
+	case s.id == id && s.table.published: // before that nobody has seen who had it
 		return 1
 	}
 	return 2

@@ -21,8 +21,10 @@ const (
 	kindSlices
 	kindNodes
 	kindProperty
-	kinds // how many there are
 )
+
+// kinds is how many there are.
+const kinds = 5
 
 var kindNames = [kinds]string{"ServiceExport", "Service", "EndpointSlice", "Node", "ClusterProperty"}
 
@@ -116,9 +118,9 @@ func (d *derivedServices) put(name key, fact *derivedFact) (globals []key) {
 		return globals
 	}
 	d.byName[name] = fact
-	names := append(d.byGlobal[fact.global], name)
-	slices.SortFunc(names, compareKeys)
-	d.byGlobal[fact.global] = names
+	names := d.byGlobal[fact.global]
+	at, _ := slices.BinarySearchFunc(names, name, compareKeys)
+	d.byGlobal[fact.global] = slices.Insert(names, at, name)
 	if old == nil || old.global != fact.global {
 		globals = append(globals, fact.global)
 	}

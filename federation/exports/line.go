@@ -78,12 +78,12 @@ func (w *Watcher) connect(ctx context.Context, s *site) {
 		w.log.Error(err, "Preparing the watches of a member failed", "cluster", member.Name)
 		return
 	}
-	for k := range kinds {
+	for k := range Kind(kinds) {
 		wake := make(chan struct{}, 1)
 		l.wake = append(l.wake, wake)
 		started := &worker{
 			kind: k, cluster: member.Name, sources: sources[k], wake: wake,
-			now:  w.now,
+			now: w.now, seen: eventsSeen.WithLabelValues(member.Name, k.String()),
 			tell: func(seen time.Time, f *fact) { w.inbox.push(change{line: l, seen: seen, fact: f}) },
 		}
 		started.listed = s.feeds[k].listed

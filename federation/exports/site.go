@@ -282,7 +282,7 @@ func (s *site) showEndpoints(name key) {
 		return
 	}
 	endpoints, known := s.endpoints(name)
-	changed := false
+	var changed bool
 	if known {
 		changed = s.table.builder.TakeEndpoints(s.id, name, endpoints)
 	} else {
@@ -452,7 +452,7 @@ func (s *site) state() ClusterState {
 		zones = slices.Clone(info.Status.Zones)
 	}
 	state.Zones = zones
-	for k := range kinds {
+	for k := range Kind(kinds) {
 		f := &s.feeds[k]
 		state.Watches = append(state.Watches, WatchState{Kind: k.String(), State: f.state, Message: f.message, Listed: f.listed})
 	}

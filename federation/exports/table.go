@@ -37,7 +37,7 @@ func newTable(log logr.Logger, now func() time.Time) *table {
 	return &table{
 		log:     log,
 		now:     now,
-		builder: clusterset.NewBuilder(uint64(now().UnixNano())), //nolint:gosec // G115: after 1970
+		builder: clusterset.NewBuilder(uint64(now().UnixNano())),
 		sites:   map[string]*site{},
 		infos:   map[string]*v1alpha1.ClusterInfo{},
 		records: map[string]Record{},

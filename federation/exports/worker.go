@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +39,7 @@ type worker struct {
 	wake    chan struct{} // ends a pause
 	tell    func(seen time.Time, f *fact)
 	now     func() time.Time
+	seen    prometheus.Counter
 
 	state   State
 	message string
@@ -164,29 +166,41 @@ func (w *worker) initial(ctx context.Context, events watch.Interface) (version s
 				return "", fmt.Errorf("listing %s: the connection ended before the list did", w.kind)
 			}
 			stalled.Reset(stallTimeout)
-			switch event.Type {
-			case watch.Added, watch.Modified:
-				i, err := decode(w.kind, event.Object)
-				if err != nil {
-					return "", err
-				}
-				items = append(items, i)
-			case watch.Bookmark:
-				object, err := meta.Accessor(event.Object)
-				if err != nil {
-					return "", fmt.Errorf("reading a bookmark of %s: %w", w.kind, err)
-				}
-				if object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
+			if event.Type == watch.Bookmark {
+				if version, done := endOfList(event.Object); done {
 					w.running(items)
-					return object.GetResourceVersion(), nil
+					return version, nil
 				}
-			case watch.Error:
-				return "", broken(event.Object)
-			case watch.Deleted:
-				return "", fmt.Errorf("listing %s: a list does not delete", w.kind)
+				continue
 			}
+			i, err := w.element(event)
+			if err != nil {
+				return "", err
+			}
+			items = append(items, i)
 		}
 	}
+}
+
+// element reads an event that stands for an element of a list.
+func (w *worker) element(event watch.Event) (item, error) {
+	switch event.Type {
+	case watch.Added, watch.Modified:
+		return decode(w.kind, event.Object)
+	case watch.Error:
+		return item{}, broken(event.Object)
+	default:
+		return item{}, fmt.Errorf("listing %s: the list has an event of type %s", w.kind, event.Type)
+	}
+}
+
+// endOfList tells whether a bookmark ends a streamed list, and the version of the list.
+func endOfList(bookmark runtime.Object) (version string, done bool) {
+	object, err := meta.Accessor(bookmark)
+	if err != nil {
+		return "", false
+	}
+	return object.GetResourceVersion(), object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
 // list reads a list page by page.
@@ -262,29 +276,36 @@ func (w *worker) drain(ctx context.Context, events watch.Interface, version stri
 			if !open {
 				return version, nil
 			}
-			if event.Type == watch.Error {
-				return "", broken(event.Object)
-			}
-			object, err := meta.Accessor(event.Object)
-			if err != nil {
-				return "", fmt.Errorf("reading an event of %s: %w", w.kind, err)
-			}
-			version = object.GetResourceVersion()
-			if event.Type == watch.Bookmark {
-				continue
-			}
-			i, err := decode(w.kind, event.Object)
-			if err != nil {
+			var err error
+			if version, err = w.event(event); err != nil {
 				return "", err
 			}
-			if event.Type == watch.Deleted {
-				i = item{name: i.name}
-			}
-			seen := w.now()
-			w.tell(seen, &fact{kind: w.kind, news: newsItem, item: i})
-			eventsSeen.WithLabelValues(w.cluster, w.kind.String()).Inc()
 		}
 	}
+}
+
+// event tells of one event, and returns the version that it brings the watch to.
+func (w *worker) event(event watch.Event) (version string, err error) {
+	if event.Type == watch.Error {
+		return "", broken(event.Object)
+	}
+	object, err := meta.Accessor(event.Object)
+	if err != nil {
+		return "", fmt.Errorf("reading an event of %s: %w", w.kind, err)
+	}
+	if event.Type == watch.Bookmark {
+		return object.GetResourceVersion(), nil
+	}
+	i, err := decode(w.kind, event.Object)
+	if err != nil {
+		return "", err
+	}
+	if event.Type == watch.Deleted {
+		i = item{name: i.name}
+	}
+	w.tell(w.now(), &fact{kind: w.kind, news: newsItem, item: i})
+	w.seen.Inc()
+	return object.GetResourceVersion(), nil
 }
 
 // running tells of a complete list.

@@ -50,7 +50,7 @@ func (d *decoder) signed() int64 {
 // nothing is allocated for it.
 func (d *decoder) count(least int) int {
 	n := d.number()
-	if n > uint64(len(d.rest)/least) {
+	if n > uint64(len(d.rest)/least) { //nolint:gosec // G115: lengths are not negative
 		d.fail("a list claims %d elements, and %d bytes are left", n, len(d.rest))
 		return 0
 	}
@@ -105,7 +105,7 @@ func (d *decoder) int32() int32 {
 		d.fail("%d is no 32-bit number", n)
 		return 0
 	}
-	return int32(n) //nolint:gosec // G115: checked
+	return int32(n)
 }
 
 func (d *decoder) key() clusterset.Key { return clusterset.Key{Namespace: d.word(), Name: d.word()} }
@@ -175,7 +175,7 @@ func (d *decoder) export() clusterset.Export {
 		if nanoseconds >= uint64(time.Second) {
 			d.fail("a time has %d nanoseconds", nanoseconds)
 		}
-		x.Created = time.Unix(seconds, int64(nanoseconds%uint64(time.Second))).UTC() //nolint:gosec // G115: below a second
+		x.Created = time.Unix(seconds, int64(nanoseconds%uint64(time.Second))).UTC()
 	}
 	if !d.flag() {
 		return x

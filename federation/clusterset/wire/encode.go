@@ -48,7 +48,7 @@ func (e *encoder) key(k clusterset.Key) {
 
 func (e *encoder) addr(a netip.Addr) {
 	bytes := a.AsSlice()
-	e.body = append(e.body, byte(len(bytes)))
+	e.body = append(e.body, byte(len(bytes))) //nolint:gosec // G115: at most 16
 	e.body = append(e.body, bytes...)
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
 	"github.com/hansa-dev/hansa/federation/exports/federated"
@@ -217,5 +218,44 @@ func TestDisabled(t *testing.T) {
 	w.reconcile(federated.Request{Service: web})
 	if w.export() != nil || len(w.warnings) > 0 {
 		t.Error("a type that is turned off exports nothing")
+	}
+}
+
+// TestAsking lets pass what asks to be exported or did so; else every change of every service would be read.
+func TestAsking(t *testing.T) {
+	plain := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	asking := plain.DeepCopy()
+	asking.Annotations = map[string]string{"hansa.dev/export": "true"}
+	p := federated.Asking()
+	type update = event.TypedUpdateEvent[*metav1.PartialObjectMetadata]
+	cases := []struct {
+		reason    string
+		got, want bool
+	}{
+		{"a new service that asks", p.Create(event.TypedCreateEvent[*metav1.PartialObjectMetadata]{Object: asking}), true},
+		{"a new service that does not", p.Create(event.TypedCreateEvent[*metav1.PartialObjectMetadata]{Object: plain}), false},
+		{"it begins to ask", p.Update(update{ObjectOld: plain, ObjectNew: asking}), true},
+		{"it ends to ask", p.Update(update{ObjectOld: asking, ObjectNew: plain}), true},
+		{"it never asked", p.Update(update{ObjectOld: plain, ObjectNew: plain}), false},
+		{"it asked and is gone", p.Delete(event.TypedDeleteEvent[*metav1.PartialObjectMetadata]{Object: asking}), true},
+		{"it is gone and never asked", p.Delete(event.TypedDeleteEvent[*metav1.PartialObjectMetadata]{Object: plain}), false},
+	}
+	for _, tc := range cases {
+		if tc.got != tc.want {
+			t.Errorf("%s: got %v", tc.reason, tc.got)
+		}
+	}
+}
+
+// TestOfService leads from an export to the service that it was made for.
+func TestOfService(t *testing.T) {
+	of := federated.OfService(serviceKind.GroupKind())
+	export := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	if got := of(t.Context(), export); got != nil {
+		t.Errorf("an export that is not ours leads to %v", got)
+	}
+	export.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(export, serviceKind)}
+	if diff := cmp.Diff([]federated.Request{{Service: web}}, of(t.Context(), export)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

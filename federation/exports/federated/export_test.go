@@ -4,3 +4,9 @@ package federated
 func (c *Controller) Watched(seen func(services, exports string)) {
 	c.watch = func(k kinds) error { seen(k.services.Kind, k.exports.Kind); return nil }
 }
+
+// Asking and OfService decide what changes are looked at.
+var (
+	Asking    = asking
+	OfService = ofService
+)

@@ -152,25 +152,25 @@ func (f form) listOf(gvr schema.GroupVersionResource, objects []runtime.Object, 
 	case f.metadata:
 		list := &metav1.PartialObjectMetadataList{ListMeta: about}
 		for _, object := range objects {
-			list.Items = append(list.Items, *f.shape(object).(*metav1.PartialObjectMetadata)) //nolint:errcheck // shape made it
+			list.Items = append(list.Items, *f.shape(object).(*metav1.PartialObjectMetadata))
 		}
 		return list
 	case gvr == Services:
 		list := &corev1.ServiceList{ListMeta: about}
 		for _, object := range objects {
-			list.Items = append(list.Items, *object.(*corev1.Service)) //nolint:errcheck // Set put it
+			list.Items = append(list.Items, *object.(*corev1.Service))
 		}
 		return list
 	case gvr == Slices:
 		list := &discoveryv1.EndpointSliceList{ListMeta: about}
 		for _, object := range objects {
-			list.Items = append(list.Items, *object.(*discoveryv1.EndpointSlice)) //nolint:errcheck // Set put it
+			list.Items = append(list.Items, *object.(*discoveryv1.EndpointSlice))
 		}
 		return list
 	}
 	items := []any{}
 	for _, object := range objects {
-		items = append(items, object.(*unstructured.Unstructured).Object) //nolint:errcheck // Set put it
+		items = append(items, object.(*unstructured.Unstructured).Object)
 	}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": gvr.GroupVersion().String(), "kind": "List", "items": items,
@@ -196,7 +196,7 @@ func (st *stream) send(kind watch.EventType, object runtime.Object) error {
 		_, err := fmt.Fprintf(st.to, "{\"type\":%q,\"object\":%s}\n", kind, bytes.TrimSpace(inner.Bytes()))
 		return err
 	}
-	frames := st.form.info.StreamSerializer.Framer.NewFrameWriter(st.to)
+	frames := st.form.info.StreamSerializer.NewFrameWriter(st.to)
 	encoder := codecs.EncoderForVersion(st.form.info.StreamSerializer.Serializer, corev1.SchemeGroupVersion)
 	return encoder.Encode(&metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: inner.Bytes()}}, frames)
 }
