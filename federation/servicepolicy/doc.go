@@ -20,7 +20,7 @@
 //	filters other than RequestMirror         the rule is dropped, and the condition PartiallyInvalid says so
 //	query parameters, session persistence    the rule is dropped
 //	retry codes                              502, 503 and 504 together, and 409; else the rule is dropped
-//	backend that is no ServiceImport         its share is answered with an error (Nobody), as is that of a backend in another
+//	backend that is no ServiceImport         its share of the requests fails (Nobody), as does that of a backend in another
 //	                                         namespace; ResolvedRefs is False
 //	requests that no rule matches            go to the service as a whole; the Gateway API would answer 404
 //

@@ -296,8 +296,8 @@ func (b backends) add(ref *gatewayv1.BackendRef) {
 
 // end lets requests fail that have nowhere to go.
 func (b backends) end() {
-	if len(b.rule.route.Destinations) == 0 {
-		b.rule.route.Destinations = []Destination{{Subset: Nobody(), Weight: 1}}
+	if !slices.ContainsFunc(b.rule.route.Destinations, func(d Destination) bool { return !isNobody(d.Subset) }) {
+		b.rule.route.Destinations = nowhere()
 	}
 }
 

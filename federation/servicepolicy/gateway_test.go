@@ -130,8 +130,8 @@ func TestHTTPRoutes(t *testing.T) {
 		},
 		{
 			"a share that cannot be resolved fails, and so does a rule without backends",
-			[]gatewayv1.HTTPRoute{httpRoute(t, "fails", monday, head+`[{matches: [{path: {value: /a}}], backendRefs: [{name: web, port: 80, weight: 3}, `+to("web")+`, {group: multicluster.x-k8s.io, kind: ServiceImport, name: web, namespace: other}]}, {}]}`)},
-			[]string{"/a, /a/* -> nobody*3 web*1 nobody*1", "/* -> nobody*1"},
+			[]gatewayv1.HTTPRoute{httpRoute(t, "fails", monday, head+`[{matches: [{path: {value: /a}}], backendRefs: [{name: web, port: 80, weight: 3}, `+to("web")+`, {group: multicluster.x-k8s.io, kind: ServiceImport, name: web, namespace: other}]}, {}, {backendRefs: [{name: web, port: 80}]}]}`)},
+			[]string{"/a, /a/* -> nobody*3 web*1 nobody*1", "/* -> web*0", "/* -> web*0"},
 		},
 		{
 			"the Service of the name is meant for all clusters when a backend is a ServiceImport",

@@ -54,7 +54,7 @@ type Retries struct {
 // Route sends requests that match to destinations.
 type Route struct {
 	Matches      []Match       // any of them; none means every request
-	Destinations []Destination // at least one, with weights of at least 1
+	Destinations []Destination // at least one; requests fail when all weights are 0
 	Timeout      time.Duration // 0 means that of the L7
 	Retries      *Retries      // nil means those of the L7
 	Mirror       *Mirror       // nil means that of the L7
@@ -92,6 +92,8 @@ type Subset struct {
 // Nobody returns the subset without endpoints: a request that is sent there fails at once, with 503 or UNAVAILABLE. No
 // cluster has an empty id.
 func Nobody() Subset { return Subset{Clusters: []string{""}} }
+
+func isNobody(s Subset) bool { return len(s.Clusters) == 1 && s.Clusters[0] == "" }
 
 // Mirror sends a copy of requests elsewhere, and forgets the answers.
 type Mirror struct {

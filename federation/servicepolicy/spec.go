@@ -108,10 +108,13 @@ func routeFrom(r *v1alpha1.Route, namespace string) Route {
 		}
 	}
 	if len(route.Destinations) == 0 {
-		route.Destinations = []Destination{{Subset: Nobody(), Weight: 1}}
+		route.Destinations = nowhere()
 	}
 	return route
 }
+
+// nowhere are the destinations of requests that are to fail.
+func nowhere() []Destination { return []Destination{{}} }
 
 func stringFrom(m *v1alpha1.StringMatch) StringMatch {
 	switch {

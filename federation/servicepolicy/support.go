@@ -16,10 +16,13 @@ var (
 	envoy       = []string{v1alpha1.ClientEnvoy}
 )
 
-// grpcRetries are the reasons for retries that gRPC knows.
-var grpcRetries = []string{"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}
+// gRPC tries again by status code. It knows these reasons, and those that mean unavailable to it.
+var (
+	grpcRetries     = []string{"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}
+	grpcUnavailable = []string{"5xx", "connect-failure", "gateway-error", "refused-stream", "reset", "reset-before-request"}
+)
 
-const noFailuresInARow = "gRPC counts no failures in a row: it takes out endpoints whose share of successes is far below that of the others"
+const inARow = "a gateway counts connections that fail; gRPC counts no failures in a row, and takes an endpoint out when nine in ten of at least as many calls fail within the interval"
 
 // Support tells for each field that is set which kinds of client act on it, in the order of the spec. What it says of
 // gRPC is what grpc-go does with xDS resources.
@@ -83,13 +86,12 @@ func (s *support) outlierDetection(o *v1alpha1.OutlierDetection) {
 	if o == nil {
 		return
 	}
-	const gateway = "a gateway counts connections that fail"
-	s.add("outlierDetection.consecutive5xx", o.Consecutive5xx != nil, transport, gateway+"; "+noFailuresInARow)
+	s.add("outlierDetection.consecutive5xx", o.Consecutive5xx != nil, connections, inARow)
 	s.add("outlierDetection.interval", o.Interval != nil, connections, "")
 	s.add("outlierDetection.baseEjectionTime", o.BaseEjectionTime != nil, connections, "")
 	s.add("outlierDetection.maxEjectionPercent", o.MaxEjectionPercent != nil, connections, "")
 	if *o == (v1alpha1.OutlierDetection{}) { // all defaults, and still something that is set
-		s.add("outlierDetection", true, connections, gateway+"; "+noFailuresInARow)
+		s.add("outlierDetection", true, connections, inARow)
 	}
 }
 
@@ -107,15 +109,30 @@ func (s *support) retries(field string, r *v1alpha1.Retries) {
 	if r == nil {
 		return
 	}
-	clients, note := requests, ""
-	switch known := slices.ContainsFunc(r.On, knownToGRPC); {
-	case len(r.On) == 0:
-		note = "gRPC tries again when a server answers unavailable; it opens connections anew by itself"
-	case !known:
-		clients, note = envoy, "gRPC tries again by status code only: add "+list(grpcRetries)
-	case slices.ContainsFunc(r.On, func(on string) bool { return !knownToGRPC(on) }):
-		note = "of retryOn gRPC knows " + list(grpcRetries)
+	on := set(r.On)
+	if len(on) == 0 {
+		on = defaultRetryOn
 	}
+	clients := requests
+	var notes, alike, unknown []string
+	for _, reason := range on {
+		switch {
+		case slices.Contains(grpcUnavailable, reason):
+			alike = append(alike, reason)
+		case !slices.Contains(grpcRetries, reason):
+			unknown = append(unknown, reason)
+		}
+	}
+	if len(alike) > 0 {
+		notes = append(notes, "to gRPC, which tries again by status code, unavailable stands for "+strings.Join(alike, ", "))
+	}
+	if len(unknown) > 0 {
+		notes = append(notes, "gRPC does not know "+strings.Join(unknown, ", "))
+	}
+	if len(unknown) == len(on) {
+		clients = envoy
+	}
+	note := strings.Join(notes, "; ")
 	s.add(field, true, clients, note)
 	s.add(field+".perTry", r.PerTry != nil, envoy, "gRPC bounds the request as a whole: set timeouts.request")
 }
@@ -163,11 +180,5 @@ func (s *support) fault(f *v1alpha1.Fault) {
 	s.add("fault.abort", f.Abort != nil, requests, note)
 }
 
-func knownToGRPC(on string) bool { return slices.Contains(grpcRetries, on) }
-
 // binary tells whether gRPC sends a header as bytes.
 func binary(header string) bool { return strings.HasSuffix(strings.ToLower(header), "-bin") }
-
-func list(words []string) string {
-	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
-}
