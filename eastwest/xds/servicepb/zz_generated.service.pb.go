@@ -667,7 +667,7 @@ var file_eastwest_xds_servicepb_service_proto_depIdxs = []int32{
 	0, // [0:8] is the sub-list for field type_name
 }
 
-func init() { file_eastwest_xds_servicepb_service_proto_init() }
+var _ = func() bool { file_eastwest_xds_servicepb_service_proto_init(); return true }()
 func file_eastwest_xds_servicepb_service_proto_init() {
 	if File_eastwest_xds_servicepb_service_proto != nil {
 		return

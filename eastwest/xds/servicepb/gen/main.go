@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/protoutil"
@@ -46,9 +47,16 @@ func generate(root string) error {
 	}
 	for _, file := range plugin.Response().File {
 		path := filepath.Join(root, filepath.Dir(source), "zz_generated.service.pb.go")
-		if err := os.WriteFile(path, []byte(file.GetContent()), 0o644); err != nil { //nolint:gosec // source code
+		if err := os.WriteFile(path, withoutInit(file.GetContent()), 0o644); err != nil { //nolint:gosec // source code
 			return fmt.Errorf("writing the generated code: %w", err)
 		}
 	}
 	return nil
+}
+
+var initFunc = regexp.MustCompile(`(?m)^func init\(\) \{ (\w+)\(\) \}$`)
+
+// withoutInit has a variable do what an init function does, since there are none in this repository.
+func withoutInit(code string) []byte {
+	return initFunc.ReplaceAll([]byte(code), []byte("var _ = func() bool { $1(); return true }()"))
 }
