@@ -55,7 +55,7 @@ func (l *Lab) signal(ctx context.Context, target string, sig syscall.Signal) err
 }
 
 // Start starts what is not running of a target, a cluster or one of its components, with the ports and the data that
-// it had, and waits until the cluster is ready.
+// it had, and waits until the cluster is ready. With an API server its controllers start anew.
 func (l *Lab) Start(ctx context.Context, target string) error {
 	unlock, err := l.lockExisting(ctx)
 	if err != nil {
@@ -94,10 +94,38 @@ func (l *Lab) startCluster(ctx context.Context, c Cluster, components []Componen
 			return false, fmt.Errorf("starting %s: port %d of its %s is in use by another program: end that one and try again", c.Name, *port, component)
 		}
 	}
+	dead, err = l.endDeaf(ctx, c, dead)
+	if err != nil {
+		return false, err
+	}
 	if err := l.startComponents(ctx, c, dead); err != nil {
 		return false, fmt.Errorf("starting cluster %s: %w", c.Name, err)
 	}
 	return true, nil
+}
+
+// endDeaf ends the controllers that have outlived the API server that is started, and adds them to what is. In a cluster
+// where they elect a leader they end by themselves when they cannot say that they lead. Those of a lab would go on, and
+// hear nothing for as long as their watches are held back after failures, up to a minute; what they do meanwhile is
+// refused, which holds them back for longer still: an EndpointSlice can be wrong for minutes.
+func (l *Lab) endDeaf(ctx context.Context, c Cluster, dead []Component) ([]Component, error) {
+	if !slices.Contains(dead, APIServer) {
+		return dead, nil
+	}
+	var deaf []Component
+	for _, component := range c.Components() {
+		r, err := readRecord(c.record(component))
+		if err != nil {
+			return nil, err
+		}
+		if component != Etcd && component != APIServer && r.Activity() == Running {
+			deaf = append(deaf, component)
+		}
+	}
+	if err := l.endComponents(ctx, c, deaf); err != nil {
+		return nil, fmt.Errorf("starting cluster %s: ending controllers that have lost their API server: %w", c.Name, err)
+	}
+	return slices.DeleteFunc(c.Components(), func(of Component) bool { return !slices.Contains(dead, of) && !slices.Contains(deaf, of) }), nil
 }
 
 // stopped returns those of the components that do not run. It is an error if one is paused, or if one would wait for

@@ -372,6 +372,8 @@ func testFaults(t *testing.T, l *lab.Lab) {
 	do(l.Start, "m1/kube-scheduler")
 	wantStates(t, l, "m1 has its scheduler again", map[string]lab.Health{"hub": lab.Ready, "m1": lab.Ready})
 
+	testDeafControllers(t, l)
+
 	do(l.Kill, "m1")
 	wantStates(t, l, "m1 was killed", map[string]lab.Health{"hub": lab.Ready, "m1": lab.Stopped})
 	if err := l.Pause(ctx, "m1"); err == nil || !strings.Contains(err.Error(), "not running") {
@@ -405,6 +407,47 @@ func testFaults(t *testing.T, l *lab.Lab) {
 			t.Errorf("killing %s: %v, want ErrNotFound with those that are known", target, err)
 		}
 	}
+}
+
+// testDeafControllers checks that controllers do not outlive their API server: a watch of theirs that was held back would
+// hold everything back that they do.
+func testDeafControllers(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	before := componentPIDs(t, l, "m1")
+	if err := l.Kill(t.Context(), "m1/apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	if now := componentPIDs(t, l, "m1"); now[lab.ControllerManager] != before[lab.ControllerManager] {
+		t.Errorf("the controller manager ended with the API server, want that it ends when another one starts")
+	}
+	if err := l.Start(t.Context(), "m1/apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	wantStates(t, l, "m1 has its API server again", map[string]lab.Health{"hub": lab.Ready, "m1": lab.Ready})
+	after := componentPIDs(t, l, "m1")
+	for component, want := range map[lab.Component]bool{lab.Etcd: false, lab.APIServer: true, lab.ControllerManager: true, lab.Scheduler: true} {
+		if anew := after[component] != before[component]; anew != want {
+			t.Errorf("with the API server %s was started anew: %t, want %t", component, anew, want)
+		}
+	}
+}
+
+// componentPIDs are the processes of a cluster's components.
+func componentPIDs(t *testing.T, l *lab.Lab, name string) map[lab.Component]int {
+	t.Helper()
+	status, err := l.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := map[lab.Component]int{}
+	for _, c := range status.Clusters {
+		for _, component := range c.Components {
+			if c.Name == name {
+				pids[lab.Component(component.Name)] = component.PID
+			}
+		}
+	}
+	return pids
 }
 
 func testUpAgain(t *testing.T, l *lab.Lab) {

@@ -3,6 +3,8 @@
 package script
 
 import (
+	"io"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -90,6 +92,37 @@ func Within(spell Spell) Command {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		eventually(ts, neg, append([]string{"-t"}, args...))
 	}
+}
+
+// OnFailure has a script that fails be followed by what report returns.
+func OnFailure(env *testscript.Env, report func() string) {
+	env.Defer(func() {
+		if t, ok := env.T().(interface{ Failed() bool }); ok && t.Failed() {
+			env.T().Log(report())
+		}
+	})
+}
+
+// Tail returns the last lines of a file, at most so many bytes, or why there are none.
+func Tail(path string, most int64) string {
+	file, err := os.Open(path) //nolint:gosec // G304: a log that a script names
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	start := max(0, info.Size()-most)
+	end, err := io.ReadAll(io.NewSectionReader(file, start, most))
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	if _, whole, ok := strings.Cut(string(end), "\n"); ok && start > 0 {
+		return whole
+	}
+	return string(end)
 }
 
 // Serial is a test whose scripts do not run in parallel.

@@ -184,15 +184,12 @@ func TestAlone(t *testing.T) {
 // takingDown is a setup after which the lab of a script goes down with the script, whatever becomes of that.
 func takingDown(setup func(*testscript.Env) error) func(*testscript.Env) error {
 	return func(env *testscript.Env) error {
-		if err := setup(env); err != nil {
-			return err
-		}
 		env.Defer(func() {
 			if err := shared.run(context.Background(), "--name="+env.Getenv("LAB"), "down"); err != nil {
 				env.T().Log(err)
 			}
 		})
-		return nil
+		return setup(env) // what it defers comes before
 	}
 }
 
@@ -210,6 +207,7 @@ func (w *world) params(dir string, labOf func(script string) string) testscript.
 				"LAB="+l.Name(), "KUBECONFIG="+l.Kubeconfig(), "NS="+name, "SOURCE="+w.source, "BIN="+w.bin(""), "CACHE="+w.cache(), "WORKLOAD="+w.workload,
 				"PATH="+w.bin("")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 				"HOME="+os.Getenv("HOME"), "XDG_CACHE_HOME="+os.Getenv("XDG_CACHE_HOME"), "XDG_STATE_HOME="+os.Getenv("XDG_STATE_HOME"))
+			script.OnFailure(env, func() string { return w.diagnosis(env) })
 			return nil
 		},
 		Cmds:               w.commands(),
