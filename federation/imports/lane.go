@@ -132,13 +132,29 @@ func (l *lane) current() (peer, context.Context) {
 
 // moved looks at everything once it is known what is there.
 func (l *lane) moved() {
-	if l.listed() || l.exports != nil && l.exports.Synced() {
+	if l.listed() || l.exports.Synced() || l.hindrance() != "" {
 		l.wakeNow()
 	}
 }
 
-// listed tells whether it is known what is there of imports. A member that is not told of here has not all the rights, or not
-// the definitions, that joining gives.
+// hindrance says why nothing can be imported in a member that answers; empty while nothing is known to be in the way.
+func (l *lane) hindrance() string {
+	for _, w := range []struct {
+		watch    *cluster.Watch
+		resource string
+	}{{l.namespaces, "namespaces"}, {l.imports, importResource.Resource}, {l.services, "services"}, {l.slices, sliceResource.Resource}} {
+		switch state, _ := w.watch.State(); state {
+		case cluster.WatchForbidden:
+			return "the hub may not read " + w.resource + " there; join the cluster again: hansa join " + l.name + " --error-on-existing=false"
+		case cluster.WatchNotInstalled:
+			return "the cluster does not serve " + w.resource + " of the versions that the hub writes; join it again: hansa join " + l.name + " --error-on-existing=false"
+		default:
+		}
+	}
+	return ""
+}
+
+// listed tells whether it is known what is there of imports.
 func (l *lane) listed() bool {
 	for _, w := range []*cluster.Watch{l.namespaces, l.imports, l.services, l.slices} {
 		if w == nil || !w.Synced() {
@@ -297,8 +313,14 @@ func (l *lane) handle(key clusterset.Key) (outcome, error) {
 	}
 	var out outcome
 	var problems [2]error
-	if l.listed() {
-		out, problems[0] = l.settleImport(ctx, p, For(snapshot, id, key, l.r.isComplete()))
+	w := For(snapshot, id, key, l.r.isComplete())
+	switch {
+	case l.listed():
+		out, problems[0] = l.settleImport(ctx, p, w)
+	case w.Properties != nil:
+		l.r.note(key, l.name, l.hindrance())
+	default:
+		l.r.note(key, l.name, "")
 	}
 	wrote, err := l.settleExport(ctx, p, snapshot.Service(key), id, key)
 	problems[1] = err

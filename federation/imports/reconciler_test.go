@@ -270,6 +270,17 @@ func TestSlowMember(t *testing.T) {
 	})
 }
 
+// message is what the export of a member says of being ready.
+func (w *world) message(member string) string {
+	all, _, _ := unstructured.NestedSlice(w.stores[member].get(imports.ExportResource, "shop", "web").Object, "status", "conditions")
+	for _, entry := range all {
+		if c, _ := entry.(map[string]any); c["type"] == "Ready" {
+			return fmt.Sprint(c["status"], " ", c["message"])
+		}
+	}
+	return ""
+}
+
 func TestForeignImport(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.stores["b"].put(imports.ImportResource, `{"apiVersion":"multicluster.x-k8s.io/v1beta1","kind":"ServiceImport","metadata":{"namespace":"shop","name":"web"},"spec":{"type":"ClusterSetIP","ports":[]}}`)
@@ -278,22 +289,35 @@ func TestForeignImport(t *testing.T) {
 		w.publish()
 		w.pass(time.Second)
 		w.wrote("what somebody else made is left alone", "b")
-		message := func() string {
-			all, _, _ := unstructured.NestedSlice(w.stores["a"].get(imports.ExportResource, "shop", "web").Object, "status", "conditions")
-			for _, entry := range all {
-				if c, _ := entry.(map[string]any); c["type"] == "Ready" {
-					return fmt.Sprint(c["status"], " ", c["message"])
-				}
-			}
-			return ""
-		}
-		if got := message(); !strings.HasPrefix(got, "True") || !strings.Contains(got, "not imported in b: the ServiceImport there was not made by Hansa") {
+		if got := w.message("a"); !strings.HasPrefix(got, "True") || !strings.Contains(got, "not imported in b: the ServiceImport there was not made by Hansa") {
 			t.Errorf("the export says %q", got)
 		}
 		w.stores["b"].drop(imports.ImportResource, "shop", "web")
 		w.pass(time.Second)
 		w.wrote("once it is gone, the service is imported", "b", imported...)
-		if got := message(); strings.Contains(got, "not imported") {
+		if got := w.message("a"); strings.Contains(got, "not imported") {
+			t.Errorf("the export still says %q", got)
+		}
+	})
+}
+
+func TestForbidden(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.stores["b"]
+		b.forbid = map[schema.GroupVersionResource]bool{imports.SliceResource: true}
+		w.start()
+		w.export("a", 1, properties(), "10.0.0.1")
+		w.publish()
+		w.wrote("a member that was joined before there were imports gets none", "b")
+		if got := w.message("a"); !strings.Contains(got, "not imported in b: the hub may not read endpointslices there; join the cluster again") {
+			t.Errorf("the export says %q", got)
+		}
+		b.mu.Lock()
+		b.forbid = nil
+		b.mu.Unlock()
+		w.pass(time.Minute)
+		w.wrote("joined again, it gets them", "b", imported...)
+		if got := w.message("a"); strings.Contains(got, "not imported") {
 			t.Errorf("the export still says %q", got)
 		}
 	})

@@ -31,7 +31,8 @@ type store struct {
 	watchers []*watcher
 	writes   []string
 	refuse   func(verb string, resource schema.GroupVersionResource, object *unstructured.Unstructured) error
-	hang     chan struct{} // while it is not nil, writes wait for it, or for their context
+	forbid   map[schema.GroupVersionResource]bool // to list
+	hang     chan struct{}                        // while it is not nil, writes wait for it, or for their context
 }
 
 type watcher struct {
@@ -307,6 +308,12 @@ func (a access) List(_ context.Context, options metav1.ListOptions) (*unstructur
 	selector, err := labels.Parse(options.LabelSelector)
 	if err != nil {
 		return nil, err
+	}
+	a.store.mu.Lock()
+	forbidden := a.store.forbid[a.resource]
+	a.store.mu.Unlock()
+	if forbidden {
+		return nil, apierrors.NewForbidden(a.resource.GroupResource(), "", errors.New("no"))
 	}
 	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List"}}
 	for _, object := range a.store.all(a.resource) {
