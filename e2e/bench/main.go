@@ -21,6 +21,7 @@ import (
 	"github.com/hansa-dev/hansa/e2e/bench/eds"
 	"github.com/hansa-dev/hansa/e2e/bench/propagation"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
+	"github.com/hansa-dev/hansa/e2e/bench/watch"
 	"github.com/hansa-dev/hansa/e2e/bench/writer"
 )
 
@@ -83,6 +84,10 @@ func measure(ctx context.Context, part string, o propagation.Options) ([]result.
 	}
 	if wants(result.Services) {
 		found, err := eds.Run(ctx, eds.Options(o))
+		rows, errs = append(rows, found...), append(errs, err)
+	}
+	if wants(result.Watching) {
+		found, err := watch.Run(ctx, watch.Options{Runs: o.Runs, Only: o.Only, Out: o.Out})
 		rows, errs = append(rows, found...), append(errs, err)
 	}
 	return rows, errors.Join(errs...)

@@ -26,26 +26,34 @@ func TestAnyOrderGivesTheSame(t *testing.T) {
 		orders = 500
 	}
 	clock := func() time.Time { return time.Unix(1_800_000_000, 0) }
-	random := rand.New(rand.NewPCG(21, 42))
-	for round := range 10 {
-		histories := histories(random)
-		want := final(histories, clock)
-		for range orders / 10 {
-			p := exports.NewPlay(logr.Discard(), clock, "c1", "c2")
-			queues := slices.Clone(histories)
-			for len(queues) > 0 {
-				at := random.IntN(len(queues))
-				queues[at][0](p)
-				if queues[at] = queues[at][1:]; len(queues[at]) == 0 {
-					queues = slices.Delete(queues, at, at+1)
-				}
-				if random.IntN(4) == 0 {
-					p.Publish()
-				}
+	const rounds = 10
+	for round := range uint64(rounds) {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
+			playOrders(t, rand.New(rand.NewPCG(21, round)), orders/rounds, clock)
+		})
+	}
+}
+
+func playOrders(t *testing.T, random *rand.Rand, orders int, clock func() time.Time) {
+	t.Helper()
+	histories := histories(random)
+	want := final(histories, clock)
+	for range orders {
+		p := exports.NewPlay(logr.Discard(), clock, "c1", "c2")
+		queues := slices.Clone(histories)
+		for len(queues) > 0 {
+			at := random.IntN(len(queues))
+			queues[at][0](p)
+			if queues[at] = queues[at][1:]; len(queues[at]) == 0 {
+				queues = slices.Delete(queues, at, at+1)
 			}
-			if got := dump(p.Publish()); got != want {
-				t.Fatalf("round %d: one order gives\n%s\nand the last state alone\n%s", round, got, want)
+			if random.IntN(4) == 0 {
+				p.Publish()
 			}
+		}
+		if got := dump(p.Publish()); got != want {
+			t.Fatalf("one order gives\n%s\nand the last state alone\n%s", got, want)
 		}
 	}
 }

@@ -11,6 +11,9 @@ const Lab = "lab"
 // Services is the part that measures how endpoints of global services get to clients.
 const Services = "services"
 
+// Watching is the part that measures how the hub watches many members.
+const Watching = "watching"
+
 // Targets returns all rows that the benchmarks have to show, in the order of the table.
 func Targets() []Target {
 	const soon = "" // no part measures it yet
@@ -36,8 +39,8 @@ func Targets() []Target {
 		{"eds-memory", Services, "≤ 250 MB", []Limit{{"value", 250}}},
 		{"eds-first-sync", Services, "100 clients ≤ 2 s", []Limit{{"value", 2}}},
 		{"eds-scale-100", Services, "p50 ≤ 10 ms, p99 ≤ 50 ms", []Limit{{"value", 10}, {"p99_ms", 50}}},
-		{"watch-memory", soon, "≤ 1 KB", nil},
-		{"watch-sync-100", soon, "≤ 2 s", nil},
+		{"watch-memory", Watching, "≤ 1 KB", []Limit{{"value", 1024}}},
+		{"watch-sync-100", Watching, "≤ 2 s, a dead one adds ≤ 0.5 s", []Limit{{"value", 2}, {"dead_adds_s", 0.5}}},
 		{"dns-qps", soon, "≥ 4× CoreDNS, ≤ Knot's CPU per query", nil},
 		{"dns-change", soon, "p99 ≤ 100 ms", nil},
 		{"dns-cold-start", soon, "≤ 200 ms, 0 SERVFAIL", nil},
