@@ -14,8 +14,6 @@ import (
 
 // hub measures the rows that need the hub program.
 func (r *run) hub(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx) // ends the informers
-	defer cancel()
 	s, err := r.newStage(ctx)
 	if err != nil {
 		return err
