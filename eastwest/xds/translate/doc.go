@@ -33,6 +33,17 @@
 // Where a policy still makes something that the protos' validators refuse, the service is told without that part of its
 // policy, and an error says so.
 //
+// What a proxy has to bring, and what it does not get:
+//
+//	secrets     its bootstrap defines CertificateSecret and AuthoritySecret, for TLS with gateways of other networks
+//	redirects   connections to ClusterSetIPs have to be redirected to OutboundPort
+//	TLS         the east-west listener passes it on: the endpoint ends it, and speaks for itself
+//	headless    services have no ClusterSetIP, so they have no outbound listener
+//	UDP, SCTP   are not proxied; agents are told of such ports
+//
+// A gRPC client gets the gateways of other networks as they are, in the last place they rank: it reaches them if it speaks
+// TLS with their server name, and goes on to what else there is if not.
+//
 // No proxy runs in this project's tests: what proxies are told is checked by the protos' validators and by
 // go-control-plane's consistency checks, and against what their documentation asks for.
 package translate
