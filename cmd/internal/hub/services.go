@@ -17,6 +17,7 @@ import (
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 	"github.com/hansa-dev/hansa/federation/cluster"
 	"github.com/hansa-dev/hansa/federation/exports"
+	"github.com/hansa-dev/hansa/federation/exports/federated"
 	"github.com/hansa-dev/hansa/federation/imports"
 )
 
@@ -27,6 +28,7 @@ type services struct {
 	options  *Options
 	registry *cluster.Registry
 	listener net.Listener // of xDS; nil when it is turned off
+	recorder federated.Recorder
 	log      logr.Logger
 }
 
@@ -56,16 +58,26 @@ func (s services) setUp() error {
 		}
 		return nil
 	}
+	client, namespace := s.mgr.GetClient(), s.options.Namespace
+	archive := exports.NewConfigMaps(s.mgr.GetAPIReader(), client, namespace)
 	watcher := exports.NewWatcher(exports.Options{
-		Members: s.registry, Complete: s.registry.Complete(), Log: s.log.WithName("exports"),
+		Members: s.registry, Complete: s.registry.Complete(), Archive: archive, Log: s.log.WithName("exports"),
 	})
 	writer := &imports.Reconciler{
 		Snapshots: watcher, Members: s.registry, ClusterID: watcher.ClusterID, Ready: watcher.Ready(),
 		Log: s.log.WithName("imports"),
 	}
-	for _, part := range []manager.Runnable{watcher, writer} {
+	for _, part := range []manager.Runnable{watcher, writer, &exports.Keeper{Watcher: watcher, Archive: archive}} {
 		if err := s.mgr.Add(part); err != nil {
 			return fmt.Errorf("setting up global services: %w", err)
+		}
+	}
+	for _, part := range []interface{ SetupWithManager(manager.Manager) error }{
+		&exports.Controllers{Client: client, Watcher: watcher, Namespace: namespace, Log: s.log.WithName("exports")},
+		&federated.Controller{Client: client, Recorder: s.recorder, Namespace: namespace},
+	} {
+		if err := part.SetupWithManager(s.mgr); err != nil {
+			return err
 		}
 	}
 	if err := metrics.Registry.Register(collectors(append(exports.Collectors(), imports.Collectors()...))); err != nil {
@@ -113,6 +125,9 @@ func addServices(ctx context.Context, mgr manager.Manager, o *Options, registry 
 	if err != nil {
 		return err
 	}
-	parts := services{mgr: mgr, options: o, registry: registry, listener: listener, log: ctrl.Log.WithName("services")}
+	parts := services{
+		mgr: mgr, options: o, registry: registry, listener: listener, log: ctrl.Log.WithName("services"),
+		recorder: recorder{mgr.GetEventRecorder("hansa-hub"), o.Namespace},
+	}
 	return parts.setUp()
 }
