@@ -667,7 +667,10 @@ var file_eastwest_xds_servicepb_service_proto_depIdxs = []int32{
 	0, // [0:8] is the sub-list for field type_name
 }
 
-var _ = func() bool { file_eastwest_xds_servicepb_service_proto_init(); return true }()
+var _ = func() bool {
+	file_eastwest_xds_servicepb_service_proto_init()
+	return true
+}()
 func file_eastwest_xds_servicepb_service_proto_init() {
 	if File_eastwest_xds_servicepb_service_proto != nil {
 		return
