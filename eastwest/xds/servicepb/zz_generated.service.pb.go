@@ -671,6 +671,7 @@ var _ = func() bool {
 	file_eastwest_xds_servicepb_service_proto_init()
 	return true
 }()
+
 func file_eastwest_xds_servicepb_service_proto_init() {
 	if File_eastwest_xds_servicepb_service_proto != nil {
 		return

@@ -58,5 +58,5 @@ var initFunc = regexp.MustCompile(`(?m)^func init\(\) \{ (\w+)\(\) \}$`)
 
 // withoutInit has a variable do what an init function does, since there are none in this repository.
 func withoutInit(code string) []byte {
-	return initFunc.ReplaceAll([]byte(code), []byte("var _ = func() bool {\n\t$1()\n\treturn true\n}()"))
+	return initFunc.ReplaceAll([]byte(code), []byte("var _ = func() bool {\n\t$1()\n\treturn true\n}()\n"))
 }
