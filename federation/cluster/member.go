@@ -74,7 +74,12 @@ func (m *Member) Serves(ctx context.Context, resource schema.GroupVersionResourc
 	if m.link == nil {
 		return false, fmt.Errorf("cluster %q: %w", m.Name, ErrMalformed)
 	}
-	client, err := discovery.NewDiscoveryClientForConfigAndClient(m.link.config, m.link.http)
+	return m.ServesOver(ctx, m.link.config, m.link.http, resource)
+}
+
+// ServesOver is Serves for those who have a connection of their own, made from Config.
+func (m *Member) ServesOver(ctx context.Context, config *rest.Config, over *http.Client, resource schema.GroupVersionResource) (bool, error) {
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(config, over)
 	if err != nil {
 		return false, fmt.Errorf("cluster %q: preparing discovery: %w", m.Name, err)
 	}

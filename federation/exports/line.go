@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -119,6 +120,10 @@ func newSources(member *cluster.Member, config *rest.Config) (*[kinds][]edition,
 	if err != nil {
 		return failed(err)
 	}
+	client.Transport = &single{next: client.Transport, opened: make(chan struct{})}
+	serves := func(ctx context.Context, resource schema.GroupVersionResource) (bool, error) {
+		return member.ServesOver(ctx, config, client, resource)
+	}
 	var sources [kinds][]edition
 	for kind, group := range map[Kind]schema.GroupVersionResource{
 		kindServices: corev1.SchemeGroupVersion.WithResource("services"),
@@ -148,12 +153,12 @@ func newSources(member *cluster.Member, config *rest.Config) (*[kinds][]edition,
 		return failed(err)
 	}
 	for _, version := range []string{"v1beta1", "v1alpha1"} {
-		sources[kindExports] = append(sources[kindExports], custom(member, objects, schema.GroupVersionResource{
+		sources[kindExports] = append(sources[kindExports], custom(serves, objects, schema.GroupVersionResource{
 			Group: api.MCSGroup, Version: version, Resource: "serviceexports",
 		}))
 	}
 	for _, version := range []string{"v1beta1", "v1alpha1"} {
-		sources[kindProperty] = append(sources[kindProperty], custom(member, objects, schema.GroupVersionResource{
+		sources[kindProperty] = append(sources[kindProperty], custom(serves, objects, schema.GroupVersionResource{
 			Group: "about.k8s.io", Version: version, Resource: "clusterproperties",
 		}))
 	}
@@ -211,7 +216,7 @@ func typed(config *rest.Config, client *http.Client, resource schema.GroupVersio
 }
 
 // custom reads a custom resource that the cluster need not serve.
-func custom(member *cluster.Member, objects dynamic.Interface, resource schema.GroupVersionResource) edition {
+func custom(serves func(context.Context, schema.GroupVersionResource) (bool, error), objects dynamic.Interface, resource schema.GroupVersionResource) edition {
 	reader := objects.Resource(resource)
 	return edition{
 		resource: resource,
@@ -219,6 +224,39 @@ func custom(member *cluster.Member, objects dynamic.Interface, resource schema.G
 		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			return reader.Watch(ctx, o)
 		},
-		serves: func(ctx context.Context) (bool, error) { return member.Serves(ctx, resource) },
+		serves: func(ctx context.Context) (bool, error) { return serves(ctx, resource) },
 	}
+}
+
+// openTimeout bounds how long requests wait for the first one to open the connection.
+const openTimeout = time.Second
+
+// single has the first request open the connection before others follow, so that five workers that begin at once do not make
+// five.
+type single struct {
+	next   http.RoundTripper
+	begun  atomic.Bool
+	opened chan struct{}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *single) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.begun.CompareAndSwap(false, true) {
+		defer close(s.opened)
+		return s.next.RoundTrip(r)
+	}
+	select {
+	case <-s.opened: // nearly always
+		return s.next.RoundTrip(r)
+	default:
+	}
+	timer := time.NewTimer(openTimeout)
+	defer timer.Stop()
+	select {
+	case <-s.opened:
+	case <-timer.C:
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	return s.next.RoundTrip(r)
 }

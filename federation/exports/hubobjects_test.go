@@ -1,0 +1,59 @@
+package exports_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
+	"github.com/hansa-dev/hansa/federation/clusterset"
+	"github.com/hansa-dev/hansa/federation/exports"
+)
+
+func TestInfoStatus(t *testing.T) {
+	now := metav1.Now()
+	for name, c := range map[string]struct {
+		state    exports.ClusterState
+		accepted metav1.ConditionStatus
+		inStep   metav1.ConditionStatus
+		says     string
+	}{
+		"all well":    {exports.ClusterState{ID: "c1", ControlPlane: clusterset.Up}, metav1.ConditionTrue, metav1.ConditionTrue, "watched"},
+		"left out":    {exports.ClusterState{Flaw: "the id is taken"}, metav1.ConditionFalse, metav1.ConditionTrue, "taken"},
+		"away":        {exports.ClusterState{ID: "c1", ControlPlane: clusterset.Down, LastKnown: now.Time}, metav1.ConditionTrue, metav1.ConditionFalse, "not ready"},
+		"one refused": {exports.ClusterState{ID: "c1", LastKnown: now.Time, Watches: []exports.WatchState{{Kind: "Service", State: exports.StateForbidden, Message: "no"}}}, metav1.ConditionTrue, metav1.ConditionFalse, "Service: Forbidden (no)"},
+		"beginning":   {exports.ClusterState{ID: "c1", LastKnown: now.Time}, metav1.ConditionTrue, metav1.ConditionFalse, "first lists"},
+	} {
+		info := &v1alpha1.ClusterInfo{}
+		status := exports.InfoStatus(info, &c.state, now)
+		accepted, inStep := meta.FindStatusCondition(status.Conditions, "Accepted"), meta.FindStatusCondition(status.Conditions, "InStep")
+		if accepted.Status != c.accepted || inStep.Status != c.inStep || !strings.Contains(accepted.Message+inStep.Message, c.says) {
+			t.Errorf("%s: the conditions are %+v", name, status.Conditions)
+		}
+		info.Status = status
+		if again := exports.InfoStatus(info, &c.state, metav1.NewTime(now.Add(time.Hour))); again.Conditions[0] != status.Conditions[0] || again.Conditions[1] != status.Conditions[1] {
+			t.Errorf("%s: times move although nothing changed", name)
+		}
+	}
+}
+
+func TestPolicyStatus(t *testing.T) {
+	policy := &v1alpha1.ServicePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Generation: 3}}
+	policy.Spec.LoadBalancing = &v1alpha1.LoadBalancing{Algorithm: "LeastRequest"}
+	b := clusterset.NewBuilder(1)
+	status := exports.PolicyStatus(policy, b.Current(), metav1.Now())
+	if c := meta.FindStatusCondition(status.Conditions, "Resolved"); c == nil || c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "shop/web") {
+		t.Errorf("without an export the conditions are %+v", status.Conditions)
+	}
+	if status.ObservedGeneration != 3 || len(status.HonouredBy) == 0 {
+		t.Errorf("the status is %+v", status)
+	}
+	b.SetCluster(clusterset.Cluster{ID: "c1"})
+	b.SetExport("c1", web, clusterset.Export{Properties: &clusterset.Properties{}})
+	if status = exports.PolicyStatus(policy, b.Publish(), metav1.Now()); !meta.IsStatusConditionTrue(status.Conditions, "Resolved") {
+		t.Errorf("with an export the conditions are %+v", status.Conditions)
+	}
+}
