@@ -31,7 +31,8 @@ type Group struct {
 	Zone     string `json:"zone"`  // where they say they are
 	// Dir has tls.crt, tls.key and ca.crt; empty means no TLS.
 	Dir string `json:"dir,omitempty"`
-	// Services is how many assignments each gets before it counts as in step.
+	// Services is how many assignments each gets at least before it counts as in step; all those that it asked for it gets
+	// in any case.
 	Services int `json:"services"`
 }
 
@@ -194,7 +195,7 @@ func (c *client) take(name string, assignment []byte, at int64) {
 	c.swarm.received.Add(int64(len(assignment)))
 	if c.synced.Load() == 0 {
 		c.have[name] = struct{}{}
-		if len(c.have) >= c.group.Services {
+		if len(c.have) >= max(c.group.Services, len(c.names)) {
 			c.synced.Store(at)
 			c.have = nil
 			if c.swarm.waiting.Add(-1) == 0 {
