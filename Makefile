@@ -23,7 +23,7 @@ UNIT := go list ./... | grep -v '^$(MODULE)/e2e'
 # What the lab runs is built from modules of their own: their dependencies are not those of the programs. Kubernetes'
 # module is hardly more than its go.mod; vetting it would analyse all of Kubernetes.
 LAB_MODULES   := e2e/node e2e/coredns e2e/kwok
-EXTRA_MODULES := e2e/kubernetes $(LAB_MODULES)
+EXTRA_MODULES := e2e/kubernetes eastwest/xds/servicepb/gen $(LAB_MODULES)
 
 ##@ Use
 
@@ -106,7 +106,7 @@ fmt: ## Format the Go files
 	$(call tool,golangci-lint) fmt ./...
 
 .PHONY: generate
-generate: ## Make config/crd and deep copies from KubeFed's types, Hansa's own and config/crdgen/overlay.yaml
+generate: ## Make config/crd, deep copies and the messages of xDS from types, config/crdgen/overlay.yaml and .proto files
 	@rm -rf bin/crd && mkdir -p bin/crd
 	$(call tool,controller-gen) object paths=./federation/api/v1alpha1
 	$(call tool,controller-gen) crd paths=sigs.k8s.io/kubefed/pkg/apis/core/... \
@@ -115,6 +115,7 @@ generate: ## Make config/crd and deep copies from KubeFed's types, Hansa's own a
 	@rm -f config/crd/*.yaml
 	go run ./config/crdgen -in bin/crd -out config/crd
 	@rm -r bin/crd
+	go run -C eastwest/xds/servicepb/gen .
 
 .PHONY: tidy
 tidy: ## Tidy go.mod and go.sum

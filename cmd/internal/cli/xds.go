@@ -19,6 +19,7 @@ import (
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
 	"github.com/hansa-dev/hansa/eastwest/identity"
+	"github.com/hansa-dev/hansa/federation/api"
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 )
 
@@ -208,9 +209,13 @@ func (h *host) whereabouts(ctx context.Context, name string) (string, locality) 
 // The parts of gRPC's bootstrap file, as gRFC A27, A29 and A65 define them.
 type (
 	grpcBootstrap struct {
-		Servers   []xdsServer                    `json:"xds_servers"`
-		Node      node                           `json:"node"`
-		Providers map[string]certificateProvider `json:"certificate_providers"`
+		Servers     []xdsServer                    `json:"xds_servers"`
+		Authorities map[string]authority           `json:"authorities"`
+		Node        node                           `json:"node"`
+		Providers   map[string]certificateProvider `json:"certificate_providers"`
+	}
+	authority struct {
+		Listener string `json:"client_listener_resource_name_template"`
 	}
 	xdsServer struct {
 		URI      string         `json:"server_uri"`
@@ -246,6 +251,8 @@ type (
 const (
 	// certificateProviderName is by what name security of services would refer to the files.
 	certificateProviderName = "hansa"
+	// listenerTemplate names the listeners of targets with an authority, as xds://clusterset.local/SERVICE:PORT (gRFC A47).
+	listenerTemplate = "xdstp://" + api.ClustersetDomain + "/envoy.config.listener.v3.Listener/%s"
 	// refreshInterval is how often clients look whether the files have changed.
 	refreshInterval = "60s"
 	// clusterMetadata is for those who read dumps of a client; the hub believes the certificate only.
@@ -259,8 +266,9 @@ func newBootstrap(servers []string, who node, dir string) grpcBootstrap {
 	}
 	who.Metadata = map[string]string{clusterMetadata: who.Cluster}
 	made := grpcBootstrap{
-		Node:      who,
-		Providers: map[string]certificateProvider{certificateProviderName: {Plugin: "file_watcher", Config: files}},
+		Authorities: map[string]authority{api.ClustersetDomain: {Listener: listenerTemplate}},
+		Node:        who,
+		Providers:   map[string]certificateProvider{certificateProviderName: {Plugin: "file_watcher", Config: files}},
 	}
 	for _, server := range servers {
 		made.Servers = append(made.Servers, xdsServer{

@@ -26,6 +26,9 @@ import (
 // drainTimeout is how long clients are given to move to another hub before their streams end.
 const drainTimeout = 2 * time.Second
 
+// clusterStreams is how many streams one identity may have: all gRPC clients of a cluster share one.
+const clusterStreams = 4096
+
 // discovery serves xDS: every replica of the hub does, from what it watches itself.
 type discovery struct {
 	listener net.Listener
@@ -90,6 +93,7 @@ func newDiscovery(listener net.Listener, snapshots xds.Snapshots, who *identity.
 	d := &discovery{listener: listener, log: log, ready: []<-chan struct{}{who.Ready()}}
 	d.server = ads.New(ads.Config{
 		Source: source, Kinds: xds.Kinds(), Log: log,
+		Limits:      ads.Limits{StreamsPerClient: clusterStreams},
 		Credentials: credentials.NewTLS(who.TLSConfig()),
 		Register: func(registrar grpc.ServiceRegistrar) {
 			statusv3.RegisterClientStatusDiscoveryServiceServer(registrar, xds.NewStatus(clients{d}, adminsOnly(who)))
