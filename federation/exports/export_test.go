@@ -78,3 +78,15 @@ func (p *Play) Publish() *clusterset.Snapshot {
 	p.table.settle()
 	return p.table.builder.Publish()
 }
+
+// Inject tells a Watcher that runs of an object of a member, as a worker would: decoded at this moment.
+func Inject(w *Watcher, member string, kind Kind, object runtime.Object) {
+	i, err := decode(kind, object)
+	if err != nil {
+		panic(err)
+	}
+	w.mu.Lock()
+	l := w.table.sites[member].line
+	w.mu.Unlock()
+	w.inbox.push(change{line: l, seen: time.Now(), fact: &fact{kind: kind, news: newsItem, item: i}})
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func TestAnyOrderGivesTheSame(t *testing.T) {
 	clock := func() time.Time { return time.Unix(1_800_000_000, 0) }
 	const rounds = 10
 	for round := range uint64(rounds) {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
+		t.Run(strconv.FormatUint(round, 10), func(t *testing.T) {
 			t.Parallel()
 			playOrders(t, rand.New(rand.NewPCG(21, round)), orders/rounds, clock)
 		})

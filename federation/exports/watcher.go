@@ -194,6 +194,7 @@ func (w *Watcher) follow(ctx context.Context) <-chan struct{} {
 	if w.table.sameMembers(members) {
 		return changed
 	}
+	w.table.members = members
 	present := map[string]bool{}
 	for _, m := range members {
 		present[m.Name] = true

@@ -10,6 +10,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -297,7 +298,7 @@ func slice(clusterName, service string, number int) *discoveryv1.EndpointSlice {
 			Addresses:  []string{fmt.Sprintf("10.%d.%d.%d", at>>16, at>>8&255, at&255)},
 			Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
 			NodeName:   new(fmt.Sprintf("%s-node-%03d", clusterName, at%300)), Zone: new(fmt.Sprintf("zone-%d", at%3)),
-			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: fmt.Sprintf("%s-%d", service, i), UID: types.UID(fmt.Sprint(at))},
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: fmt.Sprintf("%s-%d", service, i), UID: types.UID(strconv.Itoa(at))},
 		})
 	}
 	return s
