@@ -60,20 +60,23 @@ func (s services) setUp() error {
 	}
 	client, namespace := s.mgr.GetClient(), s.options.Namespace
 	archive := exports.NewConfigMaps(s.mgr.GetAPIReader(), client, namespace)
+	told := make(chan struct{})
 	watcher := exports.NewWatcher(exports.Options{
-		Members: s.registry, Complete: s.registry.Complete(), Archive: archive, Log: s.log.WithName("exports"),
+		Members: s.registry, Complete: told, Archive: archive, Log: s.log.WithName("exports"),
 	})
+	objects := &exports.Controllers{Client: client, Watcher: watcher, Namespace: namespace, Log: s.log.WithName("exports")}
+	primer := &exports.Primer{Controllers: objects, Complete: s.registry.Complete(), Done: told}
 	writer := &imports.Reconciler{
 		Snapshots: watcher, Members: s.registry, ClusterID: watcher.ClusterID, Ready: watcher.Ready(),
 		Log: s.log.WithName("imports"),
 	}
-	for _, part := range []manager.Runnable{watcher, writer, &exports.Keeper{Watcher: watcher, Archive: archive}} {
+	for _, part := range []manager.Runnable{primer, watcher, writer, &exports.Keeper{Watcher: watcher, Archive: archive}} {
 		if err := s.mgr.Add(part); err != nil {
 			return fmt.Errorf("setting up global services: %w", err)
 		}
 	}
 	for _, part := range []interface{ SetupWithManager(manager.Manager) error }{
-		&exports.Controllers{Client: client, Watcher: watcher, Namespace: namespace, Log: s.log.WithName("exports")},
+		objects,
 		&federated.Controller{Client: client, Recorder: s.recorder, Namespace: namespace},
 	} {
 		if err := part.SetupWithManager(s.mgr); err != nil {
