@@ -271,6 +271,7 @@ func (s *site) show(name key) {
 		s.table.builder.RemoveEndpoints(s.id, name)
 		s.total -= s.shown[name]
 		delete(s.shown, name)
+		clusterEndpoints.WithLabelValues(s.member.Name).Set(float64(s.total))
 		s.version++
 	}
 }
@@ -297,6 +298,7 @@ func (s *site) showEndpoints(name key) {
 	}
 	s.total += count - s.shown[name]
 	s.shown[name] = count
+	clusterEndpoints.WithLabelValues(s.member.Name).Set(float64(s.total))
 }
 
 // showImport brings the builder up to date with the derived Service of one global service.
