@@ -23,6 +23,8 @@ UNIT := go list ./... | grep -v '^$(MODULE)/e2e'
 # What the lab runs is built from modules of their own: their dependencies are not those of the programs. Kubernetes'
 # module is hardly more than its go.mod; vetting it would analyse all of Kubernetes.
 LAB_MODULES   := e2e/node e2e/coredns e2e/kwok
+# CHECKED are tested once more in a build that detects who modifies what was published.
+CHECKED       := ./federation/clusterset/... ./federation/imports ./eastwest/xds/translate
 EXTRA_MODULES := e2e/kubernetes eastwest/xds/servicepb/gen $(LAB_MODULES)
 
 ##@ Use
@@ -62,6 +64,7 @@ test: build test-unit test-modules test-e2e ## Run every test, end to end includ
 test-unit: ## Run the tests that need no cluster
 	@packages=$$($(UNIT)); \
 	$(call tool,gotestsum) --format pkgname --hide-summary=skipped -- $$packages
+	$(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -tags clusterset_checked $(CHECKED)
 
 .PHONY: test-modules
 test-modules: ## Run the tests of what the lab runs: nodes (needs root or user namespaces), CoreDNS, kwok
