@@ -46,8 +46,9 @@ func burstFigures(bursts []burstRun) *result.Figures {
 		With("after_event_s", collect(func(b burstRun) float64 { return b.after }).Median()).
 		With("hub_cpu_s", collect(func(b burstRun) float64 { return b.hub }).Median()).
 		With("hub_cpu_rest_s", collect(func(b burstRun) float64 { return b.rest }).Median()).
-		With("clients_cpu_s", collect(func(b burstRun) float64 { return b.clients }).Median())
+		With("clients_cpu_s", collect(func(b burstRun) float64 { return b.clients }).Median()).
+		With("writes_per_change", collect(func(b burstRun) float64 { return b.writes }).Median())
 	f.Note = "from the first request until all clients have all changes; reference: until a bare informer has; after_event: between the two; " +
-		"hub_cpu_rest: until the hub has also written all it writes into members"
+		"hub_cpu_rest: until the hub has also written all that it writes into members, of which writes tell"
 	return f
 }

@@ -275,43 +275,30 @@ type burstRun struct {
 	hub     float64 // until all clients had everything
 	rest    float64 // until the hub had nothing to do any more
 	clients float64
+	writes  float64 // into members, per change
 }
 
 func (s *stage) burst(ctx context.Context) (b burstRun, err error) {
 	if err := s.Quiet(ctx); err != nil {
 		return b, err
 	}
-	changes := s.next(s.run.sized(burstChanges))
-	expected := make([]clients.Change, len(changes))
-	for i, c := range changes {
-		expected[i] = c.expected()
-	}
-	before, err := s.clients.Expect(expected...)
+	marks, err := s.Mark()
 	if err != nil {
 		return b, err
 	}
-	s.reference.expect(changes)
+	changes := s.next(s.run.sized(burstChanges))
+	began := time.Now()
 	cpu, err := s.HubCPU()
 	if err != nil {
 		return b, err
 	}
-	requested, err := s.applyAll(ctx, changes)
-	if err != nil {
-		return b, err
-	}
-	reply, err := s.clients.Await(changePatience)
-	if err != nil {
+	if err := s.all(ctx, changes, &b); err != nil {
 		return b, err
 	}
 	then, err := s.HubCPU()
 	if err != nil {
 		return b, err
 	}
-	events, err := s.reference.await(ctx, changePatience)
-	if err != nil {
-		return b, err
-	}
-	began := time.Now()
 	if err := s.Quiet(ctx); err != nil {
 		return b, err
 	}
@@ -319,12 +306,42 @@ func (s *stage) burst(ctx context.Context) (b burstRun, err error) {
 	if err != nil {
 		return b, err
 	}
-	b.burst = burstOf(samples(requested, events, reply.Arrivals))
-	b.hub, b.clients = (then - cpu).Seconds(), (reply.CPU - before.CPU).Seconds()
+	writes, err := s.writes(marks)
+	if err != nil {
+		return b, err
+	}
+	b.hub, b.writes = (then - cpu).Seconds(), float64(writes)/float64(len(changes))
 	b.rest = (after - cpu).Seconds() - s.idle*time.Since(began).Seconds()
-	s.Say("%s: %d changes seen by the reference after %.2f s, by all clients after %.2f s; the hub used %.2f s of a processor, %.2f s until it was at rest; clients %.2f s",
-		burstRow, len(changes), b.events, b.all, b.hub, b.rest, b.clients)
+	s.Say("%s: %d changes seen by the reference after %.2f s, by all clients after %.2f s; the hub used %.2f s of a processor, %.2f s until it was at rest, with %.1f writes per change; clients %.2f s",
+		burstRow, len(changes), b.events, b.all, b.hub, b.rest, b.writes, b.clients)
 	return b, nil
+}
+
+// all makes changes as fast as it can and waits until everybody has them.
+func (s *stage) all(ctx context.Context, changes []change, b *burstRun) error {
+	expected := make([]clients.Change, len(changes))
+	for i, c := range changes {
+		expected[i] = c.expected()
+	}
+	before, err := s.clients.Expect(expected...)
+	if err != nil {
+		return err
+	}
+	s.reference.expect(changes)
+	requested, err := s.applyAll(ctx, changes)
+	if err != nil {
+		return err
+	}
+	reply, err := s.clients.Await(changePatience)
+	if err != nil {
+		return err
+	}
+	events, err := s.reference.await(ctx, changePatience)
+	if err != nil {
+		return err
+	}
+	b.burst, b.clients = burstOf(samples(requested, events, reply.Arrivals)), (reply.CPU - before.CPU).Seconds()
+	return nil
 }
 
 // profiled collects a processor profile of the hub while do runs, or in every second run an execution trace, if they are

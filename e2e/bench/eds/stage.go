@@ -50,7 +50,7 @@ type stage struct {
 	clients   *clients.Process
 	reference *reference
 	unwatch   context.CancelFunc // ends the reference
-	made      int // changes so far
+	made      int                // changes so far
 	empty     rig.Memory
 	idle      float64 // cores that the hub uses when nothing happens
 }
@@ -89,8 +89,12 @@ func (s *stage) prepare(ctx context.Context) (err error) {
 	if s.empty, err = s.collected(ctx); err != nil {
 		return err
 	}
+	marks, err := s.Mark()
+	if err != nil {
+		return err
+	}
 	began := time.Now()
-	if err := s.load(ctx); err != nil {
+	if err := s.profiled(ctx, "load", 0, func() error { return s.load(ctx) }); err != nil {
 		return err
 	}
 	written := time.Since(began)
@@ -107,11 +111,30 @@ func (s *stage) prepare(ctx context.Context) (err error) {
 	if err := s.settled(ctx); err != nil {
 		return err
 	}
-	s.Say("all at rest after %.1f s", time.Since(began).Seconds())
+	writes, err := s.writes(marks)
+	if err != nil {
+		return err
+	}
+	s.Say("all at rest after %.1f s; the hub wrote %d times into members", time.Since(began).Seconds(), writes)
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
 	return s.rest(ctx)
+}
+
+// writes counts what the hub wrote into members.
+func (s *stage) writes(since rig.Marks) (int, error) {
+	count := 0
+	for _, member := range s.members {
+		writes, err := s.Writes(since, member, nil)
+		if err != nil {
+			return 0, err
+		}
+		for _, n := range writes {
+			count += n
+		}
+	}
+	return count, nil
 }
 
 // settled waits until the hub has written to members what follows from all the services, which is more than the services
@@ -245,8 +268,10 @@ func (s *stage) collected(ctx context.Context) (rig.Memory, error) {
 // heap has the hub collect its garbage, and returns how many bytes are left.
 func (s *stage) heap(ctx context.Context) (int64, error) {
 	path := filepath.Join(s.Dir(), "heap.txt")
-	if err := s.Profile(ctx, "heap?gc=1&debug=1", path); err != nil {
-		return 0, err
+	for range 2 { // what has a cleanup goes with the second collection
+		if err := s.Profile(ctx, "heap?gc=1&debug=1", path); err != nil {
+			return 0, err
+		}
 	}
 	content, err := os.ReadFile(path) //nolint:gosec // G304: a path of our own
 	if err != nil {
