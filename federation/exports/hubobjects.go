@@ -43,7 +43,8 @@ const (
 const statusPace = time.Second
 
 // Controllers connect a Watcher to the objects of the hub. On every replica ClusterInfos, ServicePolicies and routes of the
-// Gateway API become what the Watcher is told; the leader creates the ClusterInfos of members, and writes statuses.
+// Gateway API become what the Watcher is told; the leader creates the ClusterInfos of members, and writes statuses: of
+// ClusterInfos, ServicePolicies and routes.
 type Controllers struct {
 	Client    client.Client // of the host cluster, reading through its cache
 	Watcher   *Watcher
@@ -68,7 +69,8 @@ func (c *Controllers) SetupWithManager(mgr manager.Manager) error {
 	return nil
 }
 
-// addReaders adds what runs on every replica.
+// addReaders adds what runs on every replica, and with it the watches of routes, which the leader's writer of statuses needs
+// too.
 func (c *Controllers) addReaders(mgr manager.Manager) error {
 	everywhere := controller.Options{NeedLeaderElection: new(false)}
 	err := builder.ControllerManagedBy(mgr).Named("clusterinfo-reader").For(&v1alpha1.ClusterInfo{}).
@@ -81,7 +83,11 @@ func (c *Controllers) addReaders(mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
-	return mgr.Add(&routeWatcher{owner: c, manager: mgr, policies: policies})
+	statuses, err := controller.New("route-status", mgr, controller.Options{Reconciler: reconcile.Func(c.writeRoutes)})
+	if err != nil {
+		return err
+	}
+	return mgr.Add(&routeWatcher{owner: c, manager: mgr, policies: policies, statuses: statuses})
 }
 
 // addWriters adds what runs on the leader.
@@ -125,19 +131,11 @@ func (c *Controllers) readPolicy(ctx context.Context, request reconcile.Request)
 		return reconcile.Result{}, fmt.Errorf("reading ServicePolicy %s: %w", request, err)
 	}
 	found := written.Name != ""
-	var http gatewayv1.HTTPRouteList
-	var grpc gatewayv1.GRPCRouteList
-	if c.http.Load() {
-		if err := c.Client.List(ctx, &http); err != nil {
-			return reconcile.Result{}, fmt.Errorf("listing HTTPRoutes: %w", err)
-		}
+	http, grpc, err := c.routes(ctx, request.NamespacedName)
+	if err != nil {
+		return reconcile.Result{}, err
 	}
-	if c.grpc.Load() {
-		if err := c.Client.List(ctx, &grpc); err != nil {
-			return reconcile.Result{}, fmt.Errorf("listing GRPCRoutes: %w", err)
-		}
-	}
-	policy = servicepolicy.WithRoutes(policy, request.NamespacedName, http.Items, grpc.Items)
+	policy = servicepolicy.WithRoutes(policy, request.NamespacedName, http, grpc)
 	if !found && reflect.ValueOf(policy).IsZero() {
 		c.Watcher.SetPolicy(request.NamespacedName, nil)
 	} else {

@@ -3,6 +3,8 @@ package exports
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -11,21 +13,24 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/hansa-dev/hansa/federation/api"
+	"github.com/hansa-dev/hansa/federation/servicepolicy"
 )
 
 // routesPeriod is how often it is looked whether the host cluster serves routes of the Gateway API by now.
-const routesPeriod = 15 * time.Second
+const routesPeriod = 10 * time.Second
 
-// routeWatcher has the controller of policies watch routes as soon as the host cluster serves them.
+// routeWatcher has controllers watch routes as soon as the host cluster serves them.
 type routeWatcher struct {
 	owner    *Controllers
 	manager  manager.Manager
-	policies controller.Controller
+	policies controller.Controller // reads routes, on every replica
+	statuses controller.Controller // writes their statuses, on the leader
 }
 
 // NeedLeaderElection says that it runs on every replica.
@@ -36,14 +41,7 @@ func (r *routeWatcher) Start(ctx context.Context) error {
 	tick := time.NewTicker(routesPeriod)
 	defer tick.Stop()
 	for {
-		if !r.owner.http.Load() && r.served("HTTPRoute") {
-			r.owner.http.Store(true)
-			r.watch(source.Kind(r.manager.GetCache(), client.Object(&gatewayv1.HTTPRoute{}), handler.EnqueueRequestsFromMapFunc(concerned)))
-		}
-		if !r.owner.grpc.Load() && r.served("GRPCRoute") {
-			r.owner.grpc.Store(true)
-			r.watch(source.Kind(r.manager.GetCache(), client.Object(&gatewayv1.GRPCRoute{}), handler.EnqueueRequestsFromMapFunc(concerned)))
-		}
+		r.look()
 		if r.owner.http.Load() && r.owner.grpc.Load() {
 			return nil
 		}
@@ -55,65 +53,134 @@ func (r *routeWatcher) Start(ctx context.Context) error {
 	}
 }
 
+// look begins to watch what is served and not watched yet. Both kinds are known to be there before either is acted on: a
+// GRPCRoute that is read later would change what became of HTTPRoutes.
+func (r *routeWatcher) look() {
+	var found []client.Object
+	for _, kind := range []struct {
+		name    string
+		watched *atomic.Bool
+		object  client.Object
+	}{
+		{servicepolicy.KindHTTPRoute, &r.owner.http, &gatewayv1.HTTPRoute{}},
+		{servicepolicy.KindGRPCRoute, &r.owner.grpc, &gatewayv1.GRPCRoute{}},
+	} {
+		if !kind.watched.Load() && r.served(kind.name) {
+			kind.watched.Store(true)
+			found = append(found, kind.object)
+		}
+	}
+	for _, object := range found {
+		routes, changed := handler.EnqueueRequestsFromMapFunc(concerned), predicate.GenerationChangedPredicate{}
+		r.watch(r.policies, source.Kind(r.manager.GetCache(), object, routes, changed)) // statuses say nothing of use to clients
+		r.watch(r.statuses, source.Kind(r.manager.GetCache(), object, routes))
+	}
+}
+
 func (r *routeWatcher) served(kind string) bool {
 	_, err := r.manager.GetRESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: kind}, gatewayv1.GroupVersion.Version)
 	return err == nil
 }
 
-func (r *routeWatcher) watch(routes source.Source) {
-	if err := r.policies.Watch(routes); err != nil {
+func (r *routeWatcher) watch(by controller.Controller, routes source.Source) {
+	if err := by.Watch(routes); err != nil {
 		r.owner.Log.Error(fmt.Errorf("watching routes of the Gateway API: %w", err), "Routes are not followed; restart the hub to try again")
 	}
 }
 
-// concerned returns the global services that a route names as parent or backend.
-func concerned(_ context.Context, object client.Object) []reconcile.Request {
-	c := &concern{namespace: object.GetNamespace(), found: map[types.NamespacedName]struct{}{}}
-	switch route := object.(type) {
-	case *gatewayv1.HTTPRoute:
-		c.parents(route.Spec.ParentRefs)
-		for i := range route.Spec.Rules {
-			for j := range route.Spec.Rules[i].BackendRefs {
-				c.backend(&route.Spec.Rules[i].BackendRefs[j].BackendObjectReference)
-			}
+// routes returns the routes of the Gateway API that concern a service. There may be many others, so those are not copied.
+func (c *Controllers) routes(ctx context.Context, service types.NamespacedName) (http []gatewayv1.HTTPRoute, grpc []gatewayv1.GRPCRoute, err error) {
+	if c.http.Load() {
+		var list gatewayv1.HTTPRouteList
+		if err := c.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, nil, fmt.Errorf("listing HTTPRoutes: %w", err)
 		}
-	case *gatewayv1.GRPCRoute:
-		c.parents(route.Spec.ParentRefs)
-		for i := range route.Spec.Rules {
-			for j := range route.Spec.Rules[i].BackendRefs {
-				c.backend(&route.Spec.Rules[i].BackendRefs[j].BackendObjectReference)
+		for i := range list.Items {
+			if about(&list.Items[i]).concerns(service) {
+				http = append(http, *list.Items[i].DeepCopy())
 			}
 		}
 	}
-	requests := make([]reconcile.Request, 0, len(c.found))
-	for name := range c.found {
+	if c.grpc.Load() {
+		var list gatewayv1.GRPCRouteList
+		if err := c.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, nil, fmt.Errorf("listing GRPCRoutes: %w", err)
+		}
+		for i := range list.Items {
+			if about(&list.Items[i]).concerns(service) {
+				grpc = append(grpc, *list.Items[i].DeepCopy())
+			}
+		}
+	}
+	return http, grpc, nil
+}
+
+// concerned returns the services that a route may hold for, or did when its status was written.
+func concerned(_ context.Context, object client.Object) []reconcile.Request {
+	c := about(object)
+	if c == nil {
+		return nil
+	}
+	found := map[types.NamespacedName]struct{}{}
+	for i := range c.spec.ParentRefs {
+		if name, ok := c.service(&c.spec.ParentRefs[i]); ok {
+			found[name] = struct{}{}
+		}
+	}
+	for i := range c.status.Parents {
+		if c.status.Parents[i].ControllerName == RouteController {
+			found[c.named(&c.status.Parents[i].ParentRef)] = struct{}{}
+		}
+	}
+	requests := make([]reconcile.Request, 0, len(found))
+	for name := range found {
 		requests = append(requests, reconcile.Request{NamespacedName: name})
 	}
 	return requests
 }
 
+// concern is what routes of both kinds have in common.
 type concern struct {
-	namespace string
-	found     map[types.NamespacedName]struct{}
+	object client.Object
+	kind   string
+	spec   *gatewayv1.CommonRouteSpec
+	status *gatewayv1.RouteStatus
 }
 
-func (c *concern) parents(refs []gatewayv1.ParentReference) {
-	for i := range refs {
-		c.add(refs[i].Group, refs[i].Kind, refs[i].Namespace, refs[i].Name)
+// about returns nil for what is no route.
+func about(object client.Object) *concern {
+	switch route := object.(type) {
+	case *gatewayv1.HTTPRoute:
+		return &concern{route, servicepolicy.KindHTTPRoute, &route.Spec.CommonRouteSpec, &route.Status.RouteStatus}
+	case *gatewayv1.GRPCRoute:
+		return &concern{route, servicepolicy.KindGRPCRoute, &route.Spec.CommonRouteSpec, &route.Status.RouteStatus}
 	}
+	return nil
 }
 
-func (c *concern) backend(ref *gatewayv1.BackendObjectReference) {
-	c.add(ref.Group, ref.Kind, ref.Namespace, ref.Name)
+func (c *concern) concerns(service types.NamespacedName) bool {
+	return slices.ContainsFunc(c.spec.ParentRefs, func(ref gatewayv1.ParentReference) bool {
+		name, ok := c.service(&ref)
+		return ok && name == service
+	}) || slices.ContainsFunc(c.status.Parents, func(parent gatewayv1.RouteParentStatus) bool {
+		return parent.ControllerName == RouteController && c.named(&parent.ParentRef) == service
+	})
 }
 
-func (c *concern) add(group *gatewayv1.Group, kind *gatewayv1.Kind, namespace *gatewayv1.Namespace, name gatewayv1.ObjectName) {
-	if group == nil || *group != api.MCSGroup || kind == nil || *kind != "ServiceImport" {
-		return
+// service returns the service that a parent is: a ServiceImport, or a Service, which counts when the route has ServiceImports
+// as backends.
+func (c *concern) service(ref *gatewayv1.ParentReference) (name types.NamespacedName, ok bool) {
+	if ref.Group == nil || ref.Kind == nil {
+		return name, false // a Gateway
 	}
-	in := c.namespace
-	if namespace != nil {
-		in = string(*namespace)
+	imported := *ref.Group == api.MCSGroup && *ref.Kind == "ServiceImport"
+	return c.named(ref), imported || *ref.Group == "" && *ref.Kind == "Service"
+}
+
+func (c *concern) named(ref *gatewayv1.ParentReference) types.NamespacedName {
+	name := types.NamespacedName{Namespace: c.object.GetNamespace(), Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		name.Namespace = string(*ref.Namespace)
 	}
-	c.found[types.NamespacedName{Namespace: in, Name: string(name)}] = struct{}{}
+	return name
 }
