@@ -2,8 +2,12 @@ package ads
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/mem"
 )
 
 // Desk is a view with one session and no network, for tests that play both the source and the client.
@@ -25,6 +29,25 @@ type Question struct {
 	URL, Nonce, Refusal, Version  string
 	Names, Subscribe, Unsubscribe []string
 	Initial                       map[string]string
+}
+
+// sumOf is what wholeRequest has for names.
+func sumOf(names []string) uint64 {
+	sum := uint64(len(names))
+	for _, name := range names {
+		sum += maphash.String(namesSeed, name)
+	}
+	return sum
+}
+
+// Decoded reads an encoded DiscoveryRequest as a stream does whose last request for the type had the names before (nil:
+// there was none), and tells whether its names count as others.
+func Decoded(encoded []byte, before []string) (*discoveryv3.DiscoveryRequest, bool, error) {
+	r := &wholeRequest{known: func(string) (uint64, bool) { return sumOf(before), before != nil }}
+	// In pieces, as it comes from the network.
+	half := len(encoded) / 2
+	err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(encoded[:half]), mem.SliceBuffer(encoded[half:])}, r)
+	return &r.DiscoveryRequest, r.sum != sumOf(before), err
 }
 
 func NewDesk(delta bool, limits Limits) *Desk {

@@ -26,20 +26,32 @@ type message struct {
 // whole speaks State of the World.
 type whole struct {
 	stream grpc.BidiStreamingServer[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]
+	kinds  kinds
+	sums   map[string]uint64 // of the names in the last request for each kind; for receive alone
+}
+
+func newWhole(stream grpc.BidiStreamingServer[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse], ks kinds) whole {
+	return whole{stream: stream, kinds: ks, sums: map[string]uint64{}}
 }
 
 func (w whole) context() context.Context { return w.stream.Context() }
 
 func (w whole) receive() (message, error) {
-	req, err := w.stream.Recv()
-	if err != nil {
-		return message{}, err
+	req := &wholeRequest{known: func(url string) (uint64, bool) {
+		sum, known := w.sums[url]
+		return sum, known
+	}}
+	if err := w.stream.RecvMsg(req); err != nil {
+		return message{}, err //nolint:wrapcheck // its status ends the stream
+	}
+	if w.kinds.find(req.GetTypeUrl()) >= 0 {
+		w.sums[req.GetTypeUrl()] = req.sum
 	}
 	return message{node: req.GetNode(), url: req.GetTypeUrl(), request: request{
 		nonce:   req.GetResponseNonce(),
 		refusal: refusal(req.GetErrorDetail().GetMessage(), req.GetErrorDetail() != nil),
 		names:   req.GetResourceNames(),
-		sum:     sumOf(req.GetResourceNames()),
+		sum:     req.sum,
 		version: req.GetVersionInfo(),
 	}}, nil
 }

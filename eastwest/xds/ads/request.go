@@ -1,7 +1,6 @@
 package ads
 
 import (
-	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -19,9 +18,10 @@ type request struct {
 	nonce   string
 	refusal string // why the client refused the response called nonce; empty if it did not
 
-	// State of the World: all names, and the version that the client has.
+	// State of the World: all names, and the version that the client has. There are no names where sum says that they are
+	// those of the request before.
 	names   []string
-	sum     uint64 // of names, see sumOf
+	sum     uint64 // of names, see wholeRequest
 	version string
 
 	// Delta: what changed about the names, and the versions that the client has when the stream begins.
@@ -299,18 +299,6 @@ func (sub *subscription) dropRest() {
 	maps.DeleteFunc(sub.dirty, func(name string, _ struct{}) bool { return unnamed(name) })
 	maps.DeleteFunc(sub.gone, func(name string, _ uint64) bool { return unnamed(name) })
 	maps.DeleteFunc(sub.initial, func(name, _ string) bool { return unnamed(name) })
-}
-
-var namesSeed = maphash.MakeSeed()
-
-// sumOf tells lists of names apart without keeping them, whatever their order: clients repeat all their names with every
-// answer.
-func sumOf(names []string) uint64 {
-	sum := uint64(len(names))
-	for _, name := range names {
-		sum += maphash.String(namesSeed, name)
-	}
-	return sum
 }
 
 func sortedNames[V any](m map[string]V) []string {

@@ -107,6 +107,7 @@ func New(cfg Config) *Server {
 // options bound what a stranger can do before any code of ours runs.
 func (s *Server) options(creds credentials.TransportCredentials) []grpc.ServerOption {
 	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(s.limits.RequestBytes),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.MaxConcurrentStreams(uint32(min(s.limits.StreamsPerClient, 1<<16))), //nolint:gosec // bounded here
@@ -202,7 +203,7 @@ type service struct {
 }
 
 func (a service) StreamAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return a.server.converse(whole{stream}, "sotw")
+	return a.server.converse(newWhole(stream, a.server.kinds), "sotw")
 }
 
 func (a service) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
