@@ -52,7 +52,7 @@ func (w *Wanted) importSpec() (map[string]any, error) {
 	if p.TrafficDistribution != "" {
 		spec.TrafficDistribution = new(p.TrafficDistribution)
 	}
-	for _, port := range p.Ports {
+	for _, port := range namedPorts(p) {
 		spec.Ports = append(spec.Ports, mcsv1beta1.ServicePort{Name: port.Name, Protocol: port.Protocol, AppProtocol: appProtocol(port), Port: port.Port})
 	}
 	return plain(spec)
@@ -72,6 +72,22 @@ func appProtocol(port clusterset.Port) *string {
 	return new(port.AppProtocol)
 }
 
+// namedPorts returns the ports with the names that they have in members. A port may do without a name only where it is the
+// only one, and exports of which each has one port, or names, may come to several with one that has none.
+func namedPorts(p *clusterset.Properties) []clusterset.Port {
+	nameless := slices.IndexFunc(p.Ports, func(port clusterset.Port) bool { return port.Name == "" })
+	if len(p.Ports) < 2 || nameless < 0 {
+		return p.Ports
+	}
+	ports := slices.Clone(p.Ports)
+	name := fmt.Sprintf("%s-%d", strings.ToLower(string(ports[nameless].Protocol)), ports[nameless].Port)
+	for slices.ContainsFunc(p.Ports, func(port clusterset.Port) bool { return port.Name == name }) {
+		name += "x"
+	}
+	ports[nameless].Name = name
+	return ports
+}
+
 // serviceSpec is what the derived Service is to say; the API server adds addresses, families and defaults.
 func (w *Wanted) serviceSpec() (map[string]any, error) {
 	p := w.Properties
@@ -84,7 +100,7 @@ func (w *Wanted) serviceSpec() (map[string]any, error) {
 	} else {
 		spec.SessionAffinity, spec.SessionAffinityConfig = p.SessionAffinity, affinityConfig(p)
 	}
-	for _, port := range p.Ports {
+	for _, port := range namedPorts(p) {
 		spec.Ports = append(spec.Ports, corev1.ServicePort{
 			Name: port.Name, Protocol: port.Protocol, AppProtocol: appProtocol(port), Port: port.Port, TargetPort: intstr.FromInt32(port.Port),
 		})

@@ -290,6 +290,55 @@ func TestMinimalWrites(t *testing.T) {
 	}
 }
 
+// TestNamelessPort holds that exports whose ports come to several with one that has no name make objects that API servers
+// take: all of several ports have names, and the slices have those of the Service.
+func TestNamelessPort(t *testing.T) {
+	tests := map[string]struct {
+		other []clusterset.Port
+		want  []string
+	}{
+		"NamedElsewhere": {[]clusterset.Port{{Name: "http", Port: 80}, {Name: "metrics", Port: 90}}, []string{"tcp-80", "metrics"}},
+		"Taken":          {[]clusterset.Port{{Name: "tcp-80", Port: 90}}, []string{"tcp-80x", "tcp-80"}},
+		"Alone":          {[]clusterset.Port{{Name: "http", Port: 80}}, []string{""}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			builder, s := clusterset.NewBuilder(0), newStore()
+			facts(builder, "a@n", "b@n")
+			export(builder, "a", 1, properties(func(p *clusterset.Properties) { p.Ports[0].Name = "" }), "10.0.0.1")
+			export(builder, "b", 2, properties(func(p *clusterset.Properties) { p.Ports = tc.other }), "10.1.0.1")
+			settle(t, s, builder.Publish(), "a")
+			have := look(s)
+			for _, object := range []*unstructured.Unstructured{have.Import, have.Service} {
+				if diff := cmp.Diff(tc.want, portNames(t, object, "spec", "ports")); diff != "" {
+					t.Errorf("the names of the ports of the %s (-want +got):\n%s", object.GetKind(), diff)
+				}
+			}
+			for _, slice := range have.Slices {
+				for _, name := range portNames(t, slice, "ports") {
+					if !slices.Contains(tc.want, name) {
+						t.Errorf("slice %s of %s has the port %q, which the Service has not", slice.GetName(), slice.GetLabels()[api.SourceClusterLabel], name)
+					}
+				}
+			}
+		})
+	}
+}
+
+func portNames(t *testing.T, object *unstructured.Unstructured, path ...string) []string {
+	t.Helper()
+	ports, _, err := unstructured.NestedSlice(object.Object, path...)
+	if err != nil || len(ports) == 0 {
+		t.Fatalf("%s %s has no ports: %v", object.GetKind(), object.GetName(), err)
+	}
+	names := make([]string, len(ports))
+	for i, port := range ports {
+		fields, _ := port.(map[string]any)
+		names[i], _ = fields["name"].(string)
+	}
+	return names
+}
+
 // short tells writes by verb and kind, and for slices by source.
 func short(writes []string, source map[string]string) []string {
 	var out []string

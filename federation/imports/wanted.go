@@ -190,7 +190,7 @@ type offer struct {
 // offers returns what a group serves of the ports of the service.
 func (g *gathering) offers(cluster string, group *clusterset.Group) []offer {
 	var offers []offer
-	for i, port := range g.service.Properties.Ports {
+	for i, port := range namedPorts(g.service.Properties) {
 		exposed, ok := g.service.ExposedPort(cluster, i)
 		if !ok {
 			continue
