@@ -29,7 +29,7 @@ const (
 )
 
 // breather is how long everybody is left alone between two changes: longer than the server waits for further ones.
-const breather = 100 * time.Millisecond
+const breather = 60 * time.Millisecond
 
 // grpcAgent and proxyAgent are what clients call their program, by which the hub knows what they understand. Programs
 // with gRPC speak State of the World only; proxies speak delta.
