@@ -136,8 +136,8 @@ func (w *Wanted) labelImport(made *unstructured.Unstructured) error {
 			before = exported{} // somebody's doing: what it said can no longer be known
 		}
 	}
-	labels, now.Labels = replaced(labels, before.Labels, acceptable(w.Properties.Labels, isLabelValue))
-	annotations, now.Annotations = replaced(annotations, before.Annotations, acceptable(w.Properties.Annotations, nil))
+	labels, now.Labels = replaced(labels, before.Labels, acceptable(w.Properties.Labels, isLabel, maxLabels))
+	annotations, now.Annotations = replaced(annotations, before.Annotations, acceptable(w.Properties.Annotations, isAnnotation, maxAnnotations))
 	labels[ManagedByLabel] = api.Controller
 	annotations[api.DerivedServiceAnnotation] = DerivedName(w.Key.Name)
 	delete(annotations, ExportedAnnotation)
@@ -171,18 +171,35 @@ func replaced(pairs map[string]string, old []string, with map[string]string) (ma
 	return pairs, slices.Sorted(maps.Keys(with))
 }
 
-// acceptable leaves out what an API server would refuse: the definition of ServiceExport takes any text.
-func acceptable(pairs map[string]string, value func(string) bool) map[string]string {
+// maxLabels and maxAnnotations bound the bytes of what is taken over from exports, each key counted twice: all are in
+// ExportedAnnotation too. API servers take 256 KiB of annotations.
+const (
+	maxLabels      = 32 << 10
+	maxAnnotations = 192 << 10
+)
+
+// acceptable leaves out what an API server would refuse: the definition of ServiceExport takes any text of any size. Of too
+// much, those stay that sort first.
+func acceptable(pairs map[string]string, takes func(key, value string) bool, size int) map[string]string {
 	out := map[string]string{}
-	for key, text := range pairs {
-		if len(validation.IsQualifiedName(strings.ToLower(key))) == 0 && (value == nil || value(text)) {
-			out[key] = text
+	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+		n := 2*len(key) + len(`"",`) + len(pairs[key])
+		if n <= size && takes(key, pairs[key]) {
+			out[key] = pairs[key]
+			size -= n
 		}
 	}
 	return out
 }
 
-func isLabelValue(text string) bool { return len(validation.IsValidLabelValue(text)) == 0 }
+func isLabel(key, value string) bool {
+	return len(validation.IsQualifiedName(key)) == 0 && len(validation.IsValidLabelValue(value)) == 0
+}
+
+// isAnnotation is like the API server, which takes keys in any case.
+func isAnnotation(key, _ string) bool {
+	return len(validation.IsQualifiedName(strings.ToLower(key))) == 0
+}
 
 // newService returns the derived Service to create.
 func (w *Wanted) newService(owner *unstructured.Unstructured) (*unstructured.Unstructured, error) {

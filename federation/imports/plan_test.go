@@ -14,7 +14,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"github.com/hansa-dev/hansa/federation/api"
@@ -285,6 +289,50 @@ func TestMinimalWrites(t *testing.T) {
 			note()
 			if diff := cmp.Diff(tc.want, short(w.written(), source)); diff != "" {
 				t.Errorf("%s\nwrites (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// TestExportedLabels holds that what people export as labels and annotations never makes a ServiceImport that the API server
+// refuses.
+func TestExportedLabels(t *testing.T) {
+	builder, s := clusterset.NewBuilder(0), newStore()
+	facts(builder, "a@n")
+	s.refuse = func(_ string, _ schema.GroupVersionResource, object *unstructured.Unstructured) error {
+		problems := metav1validation.ValidateLabels(object.GetLabels(), field.NewPath("labels"))
+		return append(problems, apivalidation.ValidateAnnotations(object.GetAnnotations(), field.NewPath("annotations"))...).ToAggregate()
+	}
+	many, short := map[string]string{}, map[string]string{}
+	for i := range 100_000 {
+		short[strconv.FormatInt(int64(i), 36)] = ""
+	}
+	for i := range 4000 {
+		many[fmt.Sprintf("example.com/%d-%s", i, strings.Repeat("x", 50))] = "y"
+	}
+	long := map[string]string{"a": strings.Repeat("x", 300<<10), "b/C": "kept", "D.E/f": "kept", "G H": "x"}
+	tests := map[string]struct {
+		labels, annotations     map[string]string
+		keptLabels, keptStrings []string
+	}{
+		"Keys":  {map[string]string{"Example.com/a": "x", "example.com/B": "kept", "c": "-", "d d": "x"}, long, []string{"example.com/B"}, []string{"b/C", "D.E/f"}},
+		"Short": {short, short, nil, nil},
+		"Names": {many, many, []string{"example.com/0-" + strings.Repeat("x", 50)}, []string{"example.com/0-" + strings.Repeat("x", 50)}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			export(builder, "a", 1, properties(func(p *clusterset.Properties) { p.Labels, p.Annotations = tc.labels, tc.annotations }), "10.0.0.1")
+			settle(t, s, builder.Publish(), "a")
+			made := s.get(imports.ImportResource, web.Namespace, web.Name)
+			for _, key := range tc.keptLabels {
+				if made.GetLabels()[key] != tc.labels[key] {
+					t.Errorf("the label %s is missing", key)
+				}
+			}
+			for _, key := range tc.keptStrings {
+				if made.GetAnnotations()[key] != tc.annotations[key] {
+					t.Errorf("the annotation %s is missing", key)
+				}
 			}
 		})
 	}
