@@ -100,10 +100,10 @@ func FindBinary(ctx context.Context, source string) (Binary, error) {
 	return b.locate(ctx)
 }
 
-// FindNode is FindBinary for the programs of a node: the node itself, the shim that starts containers, and the workload
-// that runs in them. source is that of the Kubernetes binary, beside which theirs lie.
+// FindNode is FindBinary for the programs of a node: the node itself, the shim that starts containers, and the workloads
+// that run in them, without and with xDS. source is that of the Kubernetes binary, beside which theirs lie.
 func FindNode(ctx context.Context, source string) (Binary, error) {
-	return findBeside(ctx, source, "node", "github.com/virtual-kubelet/virtual-kubelet", "the programs of a node", "node", "shim", "workload")
+	return findBeside(ctx, source, "node", "github.com/virtual-kubelet/virtual-kubelet", "the programs of a node", "node", "shim", "workload", "xdsload")
 }
 
 // FindDNS is FindBinary for CoreDNS.

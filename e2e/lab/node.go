@@ -199,6 +199,7 @@ func (n node) config(m manifest) nodeConfig {
 		Images: []nodeImage{
 			{Name: "echo", Command: []string{workload, "echo"}},
 			{Name: "load", Command: []string{workload, "load"}},
+			{Name: "xdsload", Command: []string{beside("xdsload"), "load"}},
 			{Name: "pause", Command: []string{workload, "pause"}},
 			{Name: "shell", Command: []string{"/bin/sh"}},
 			{Name: "coredns", Command: []string{m.DNS}},

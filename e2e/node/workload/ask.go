@@ -17,7 +17,8 @@ import (
 
 const targetsHelp = `Targets are http://, https://, tcp://, udp://, grpc:// and grpcs:// URLs; all but the first two need the test server
 (workload echo) behind them, and a query is passed on to it as parameters. Names are resolved by the system's resolver
-for each new connection.`
+for each new connection. The program xdsload also takes xds:///NAME:PORT, for servers of a gRPC service that the control
+plane in the file GRPC_XDS_BOOTSTRAP names.`
 
 const loadHelp = `Send requests at a constant rate, to the targets in turn, and print the outcomes as JSON lines.
 

@@ -9,8 +9,10 @@
 //	udp://HOST:PORT                  the test server's datagrams: success is an answer that holds the one sent
 //	grpc://HOST:PORT                 the test server's method Echo
 //	grpcs://HOST:PORT                the same, encrypted
+//	xds:///NAME:PORT                 the same as grpc, with servers that the control plane of the file GRPC_XDS_BOOTSTRAP
+//	                                 names; only in programs that import google.golang.org/grpc/xds
 //
-// tcp, udp and grpc targets may have a QUERY with the parameters of the test server, like delay=100ms.
+// tcp, udp, grpc and xds targets may have a QUERY with the parameters of the test server, like delay=100ms.
 //
 // Names are resolved by the system's resolver for each new connection, and never remembered. A connection is used for
 // one request at a time, except with HTTP/2 and gRPC, and kept for the next one unless Options.NewConnections is set.

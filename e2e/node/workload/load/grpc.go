@@ -64,6 +64,9 @@ func newGRPC(c Client, u *url.URL, secure *tls.Config) (*grpcProber, error) {
 		delete(p.header, "host")
 		p.options = append(p.options, grpc.WithAuthority(host))
 	}
+	if u.Scheme == XDS {
+		p.address = XDS + "://" + u.Path // names, addresses and their order come from the control plane
+	}
 	if !c.NewConnections {
 		p.kept, err = p.connect()
 	}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/hansa-dev/hansa/e2e/node/workload/answer"
 	"github.com/hansa-dev/hansa/e2e/node/workload/echo"
@@ -143,6 +147,35 @@ func TestEveryProtocolSucceeds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestControlPlane has a control plane of its own: a resolver that the test tells what to say.
+func TestControlPlane(t *testing.T) {
+	const target = "xds:///echo.shop.svc.clusterset.local:9090"
+	if resolver.Get(load.XDS) == nil { // it stays registered when the test runs again
+		if _, err := load.Run(t.Context(), options(target)); err == nil || !strings.Contains(err.Error(), "xdsload") {
+			t.Errorf("without xDS the error is %v, want one that names the program with it", err)
+		}
+	}
+	server, err := url.Parse(serve(t)[answer.GRPC])
+	if err != nil {
+		t.Fatal(err)
+	}
+	plane := manual.NewBuilderWithScheme(load.XDS)
+	plane.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: server.Host}}})
+	resolver.Register(plane)
+	for _, fresh := range []bool{false, true} {
+		o := options(target + "?delay=1ms")
+		o.NewConnections = fresh
+		if s := run(t, o); s.OK != 20 || s.Answers["m1/z/p"] != 20 {
+			t.Errorf("with new connections %t the summary is %+v, want 20 answers", fresh, s)
+		}
+	}
+	for _, wrong := range []string{"xds://authority/echo:9090", "xds:///echo", "xds:///echo:", "xds:///"} {
+		if _, err := load.Run(t.Context(), options(wrong)); err == nil || !strings.Contains(err.Error(), "three slashes") {
+			t.Errorf("for %s the error is %v, want one that says how it is written", wrong, err)
+		}
+	}
 }
 
 func TestFailuresHaveClasses(t *testing.T) {

@@ -13,8 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/resolver"
+
 	"github.com/hansa-dev/hansa/e2e/node/workload/answer"
 )
+
+// XDS is the scheme of targets that a control plane knows.
+const XDS = "xds"
 
 // Client says how requests are made.
 type Client struct {
@@ -53,8 +58,16 @@ func ParseTarget(target string) (*url.URL, error) {
 		if strings.Trim(u.Path, "/") != "" {
 			return nil, fmt.Errorf("target %q has a path, which %s does not know", target, u.Scheme)
 		}
+	case XDS:
+		name := strings.TrimPrefix(u.Path, "/")
+		if _, port, err := net.SplitHostPort(name); u.Host != "" || err != nil || port == "" {
+			return nil, fmt.Errorf("target %q: want xds:///NAME:PORT, with three slashes", target)
+		}
+		if resolver.Get(XDS) == nil {
+			return nil, fmt.Errorf("target %q: this program does not speak xDS: use xdsload", target)
+		}
 	default:
-		return nil, fmt.Errorf("target %q: want a URL that begins with one of %s://", target, strings.Join(answer.Protocols(), "://, "))
+		return nil, fmt.Errorf("target %q: want a URL that begins with one of %s://", target, strings.Join(append(answer.Protocols(), XDS), "://, "))
 	}
 	return u, nil
 }
@@ -74,7 +87,7 @@ func (c Client) prober(target string) (prober, error) {
 	switch u.Scheme {
 	case answer.TCP, answer.UDP:
 		return newLines(c, u), nil
-	case answer.GRPC, answer.GRPCS:
+	case answer.GRPC, answer.GRPCS, XDS:
 		return newGRPC(c, u, secure)
 	}
 	return newHTTP(c, u, secure), nil
