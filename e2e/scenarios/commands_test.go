@@ -112,16 +112,22 @@ func federateNamespace(ts *testscript.TestScript, neg bool, args []string) {
 
 func (f *fixture) hubCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
-		ts.Fatalf("usage: hub start|stop|kill|log [NAME] [FLAGS...]")
+		ts.Fatalf("usage: hub start|stop|kill|log [-t DURATION] [NAME] [FLAGS...]")
 	}
-	name, flags := defaultHub, args[1:]
+	name, flags, limit := defaultHub, args[1:], readyTimeout
+	if len(flags) > 1 && flags[0] == "-t" {
+		var err error
+		limit, err = time.ParseDuration(flags[1])
+		ts.Check(err)
+		flags = flags[2:]
+	}
 	if len(flags) > 0 && !strings.HasPrefix(flags[0], "-") {
 		name, flags = flags[0], flags[1:]
 	}
 	ctx := context.Background()
 	switch args[0] {
 	case "start":
-		script.Outcome(ts, neg, f.startHub(ctx, name, flags...))
+		script.Outcome(ts, neg, f.startHub(ctx, name, limit, flags...))
 	case "stop":
 		script.Outcome(ts, neg, f.stopHub(ctx, name))
 	case "kill":

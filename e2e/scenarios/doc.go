@@ -16,8 +16,8 @@
 //	                              repeat a command until it succeeds and its output fits the pattern (30 s by default)
 //	within DURATION COMMAND... -- PATTERN
 //	                              the same where the time is a part of the story
-//	hub start|stop|kill|log [NAME] [FLAGS...]
-//	                              the hub program; NAME tells several apart
+//	hub start|stop|kill|log [-t DURATION] [NAME] [FLAGS...]
+//	                              the hub program; NAME tells several apart. start waits until it is ready (60 s by default)
 //	cluster kill|start|pause|resume TARGET
 //	                              a cluster of the lab, or one of its components
 //	audit mark NAME               remember this moment
@@ -26,5 +26,5 @@
 //
 // $NS is a name that only this script uses; it is replaced in the files of a script, too. $SYSTEM is the hub's namespace.
 // $STATUS is a jsonpath of the propagation of a federated object, as in "True  m1= m2=" or
-// "False CheckClusters m1= m2=UpdateFailed".
+// "False CheckClusters m1= m2=UpdateFailed". $GATEWAY_API is a folder with the definitions of the Gateway API.
 package scenarios

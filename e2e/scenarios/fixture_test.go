@@ -41,6 +41,8 @@ type fixture struct {
 	keep bool
 	lab  *lab.Lab
 
+	gatewayAPI string // folder with the definitions of the Gateway API
+
 	mu      sync.Mutex
 	started int                    // hub programs so far
 	hubs    map[string]lab.Program // running, by the name that scripts use
@@ -90,7 +92,7 @@ func (f *fixture) up(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := f.startHub(ctx, defaultHub); err != nil {
+	if err := f.startHub(ctx, defaultHub, readyTimeout); err != nil {
 		return err
 	}
 	if err := f.join(ctx); err != nil {
@@ -128,6 +130,18 @@ func (f *fixture) build(ctx context.Context) error {
 			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 		}
 	}
+	return f.findGatewayAPI(ctx, root)
+}
+
+// findGatewayAPI finds the definitions of the Gateway API in the module that the hub is built with.
+func (f *fixture) findGatewayAPI(ctx context.Context, root string) error {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("looking for the module of the Gateway API: %w", err)
+	}
+	f.gatewayAPI = filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "standard")
 	return nil
 }
 
@@ -161,6 +175,7 @@ func (f *fixture) env() []string {
 		"PATH=" + f.bin("") + string(filepath.ListSeparator) + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(f.dir, "home"), // kubectl's discovery cache
 		"KUBECONFIG=" + f.lab.Kubeconfig(),
+		"GATEWAY_API=" + f.gatewayAPI,
 	}
 }
 
@@ -211,7 +226,7 @@ func (f *fixture) mend(ctx context.Context) error {
 		}
 	}
 	if f.hub(defaultHub).Activity() != lab.Running {
-		if err := f.startHub(ctx, defaultHub); err != nil {
+		if err := f.startHub(ctx, defaultHub, readyTimeout); err != nil {
 			return err
 		}
 	}
@@ -310,8 +325,8 @@ func (f *fixture) hub(name string) lab.Program {
 	return f.hubs[name]
 }
 
-// startHub starts a hub program and waits until it answers. Every one has a log of its own.
-func (f *fixture) startHub(ctx context.Context, name string, flags ...string) error {
+// startHub starts a hub program and waits until it is ready, for so long. Every one has a log of its own.
+func (f *fixture) startHub(ctx context.Context, name string, limit time.Duration, flags ...string) error {
 	if f.hub(name).Activity() != lab.Gone {
 		return fmt.Errorf("hub program %s runs already", name)
 	}
@@ -345,7 +360,7 @@ func (f *fixture) startHub(ctx context.Context, name string, flags ...string) er
 	f.logs = append(f.logs, p.Log)
 	f.mu.Unlock()
 	url := fmt.Sprintf("http://127.0.0.1:%d/readyz", health)
-	err = wait.PollUntilContextTimeout(ctx, poll, readyTimeout, true, func(ctx context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(ctx, poll, limit, true, func(ctx context.Context) (bool, error) {
 		if p.Activity() == lab.Gone {
 			return false, fmt.Errorf("hub program %s ended:\n%s", name, p.Output())
 		}
