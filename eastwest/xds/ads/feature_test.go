@@ -228,6 +228,17 @@ func TestARefusedVersionIsNotSentAgain(t *testing.T) {
 	}
 }
 
+func TestARefusalBlamesWhatItNames(t *testing.T) {
+	w, p := setup(t)
+	w.Change(LDS, "web:80=1", "web:8080=1", "my-web:80=1", "x/web:80=1")
+	c := p.SotW(t, "n")
+	c.Request(LDS).Says("my-web:80=1", "web:80=1", "web:8080=1", "x/web:80=1").Refuse(`bad listeners: "web:8080", "my-web:80"`)
+	c.Quiet()
+	if state := kind(t, p, "n", LDS); !slices.Equal(state.Rejected, []string{"my-web:80", "web:8080"}) {
+		t.Errorf("rejected %v: names that are parts of those in the message are not meant", state.Rejected)
+	}
+}
+
 // kind returns what is known of one client and type.
 func kind(t *testing.T, p *place, node, url string) ads.KindState {
 	t.Helper()

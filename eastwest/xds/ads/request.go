@@ -1,6 +1,7 @@
 package ads
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -92,12 +93,7 @@ func (sub *subscription) answer(r request, now time.Time) []response {
 
 // refuse notes a NACK. It concerns the resources that the message names, or all of the response if it names none.
 func (sub *subscription) refuse(out response, message string, now time.Time) {
-	var blamed []item
-	for _, c := range out.content {
-		if strings.Contains(message, c.name) {
-			blamed = append(blamed, c)
-		}
-	}
+	blamed := named(out.content, message)
 	if len(blamed) == 0 {
 		blamed = out.content
 	}
@@ -110,6 +106,21 @@ func (sub *subscription) refuse(out response, message string, now time.Time) {
 		}
 	}
 	sub.lastNACK = n
+}
+
+// named returns the items whose names are in a message. One that is there only as a part of another one's name is not:
+// many names begin as others do.
+func named(content []item, message string) []item {
+	var found []item
+	byLength := func(a, b item) int { return cmp.Or(cmp.Compare(len(b.name), len(a.name)), cmp.Compare(a.name, b.name)) }
+	for _, c := range slices.SortedFunc(slices.Values(content), byLength) {
+		if strings.Contains(message, c.name) {
+			found = append(found, c)
+			message = strings.ReplaceAll(message, c.name, "\x00")
+		}
+	}
+	slices.SortFunc(found, func(a, b item) int { return cmp.Compare(a.name, b.name) })
+	return found
 }
 
 // wholeInterest compares a complete list of names with what was asked for before.
