@@ -71,4 +71,7 @@ const (
 	restNames  = 100  // add one Rest in State of the World
 	maxMessage = 4096 // bytes kept of a NACK's message
 	maxLabel   = 256  // bytes kept of what a client calls itself
+
+	// maxSearched bounds the bytes of a NACK's message in which names are looked for: all clients of the view wait meanwhile.
+	maxSearched = 64 << 10
 )

@@ -93,7 +93,7 @@ func (sub *subscription) answer(r request, now time.Time) []response {
 
 // refuse notes a NACK. It concerns the resources that the message names, or all of the response if it names none.
 func (sub *subscription) refuse(out response, message string, now time.Time) {
-	blamed := named(out.content, message)
+	blamed := named(out.content, shorten(message, maxSearched))
 	if len(blamed) == 0 {
 		blamed = out.content
 	}
