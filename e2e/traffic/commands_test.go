@@ -32,8 +32,12 @@ func (w *world) commands() map[string]script.Command {
 		"quickest":     quickestCommand,
 		"occupy":       occupyCommand,
 		"from-to":      fromToCommand,
+		"hub-program":  w.hubCommand,
+		"answers":      answersCommand,
+		"load":         loadCommand,
+		"unload":       unloadCommand,
 	}
-	for _, name := range []string{"lab", "hub", "m1", "m2", "kubectl"} {
+	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa"} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			program, args := spell(ts, name, args)
 			script.Outcome(ts, neg, ts.Exec(program, args...))
@@ -47,8 +51,10 @@ func spell(ts *testscript.TestScript, name string, args []string) (program strin
 	switch name {
 	case "lab":
 		return "hansa-lab", append([]string{"--name=" + ts.Getenv("LAB"), "--source=" + ts.Getenv("SOURCE")}, args...)
-	case "hub", "m1", "m2":
+	case "hub", "m1", "m2", "m3":
 		return "kubectl", append([]string{"--context=" + name, "--namespace=" + ts.Getenv("NS")}, args...)
+	case "hansa":
+		return "hansa", append([]string{"--context=hub"}, args...)
 	default:
 		return name, args
 	}

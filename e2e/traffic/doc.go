@@ -3,12 +3,13 @@
 // are answered, or that are not.
 //
 // The scripts in testdata/shared use one lab of two members, side by side, each in a namespace of its own. Those in
-// testdata/alone make labs themselves and run one after the other.
+// testdata/alone make labs themselves and run one after the other. Those in testdata/global-* run one after the other in
+// labs with a hub that the members have joined: in one that is flat, and in one whose clusters have networks of their own.
 //
 // Beside the commands of testscript, scripts have:
 //
 //	lab ARGS...                  hansa-lab with the lab of the script ($LAB)
-//	hub ARGS..., m1 ARGS..., m2 ARGS...
+//	hub ARGS..., m1 ARGS..., m2 ARGS..., m3 ARGS...
 //	                             kubectl in the context of a cluster, in namespace $NS
 //	eventually [-t DURATION] [!] COMMAND... [-- PATTERN]
 //	                             repeat a command until it succeeds and its output fits the pattern (30 s by default)
@@ -24,6 +25,12 @@
 //	                             kill the Pods of a Service one by one; the quickest leaves it within that time
 //	occupy CLUSTER               take the port of the cluster's API server, until the script ends
 //	from-to CLUSTER CLUSTER POD  ask a Pod of the second cluster, by its address, from the Pod of that name in the first
+//	hansa ARGS...                hansa with the host cluster of the lab
+//	hub-program NUMBER           start a further hub program, or hub-0 again
+//	answers CLUSTER BY...        wait until every request of a gRPC client in a cluster to the global service echo in $NS is
+//	                             answered, by all the clusters that are named and by no other
+//	load CLUSTER                 send 50 such requests a second, until
+//	unload BY...                 end that; none may have failed, and all the named clusters have answered
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits
 //

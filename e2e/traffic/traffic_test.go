@@ -37,6 +37,7 @@ type world struct {
 	lab      string // name of the shared lab
 	source   string // the sources of what labs run, readable for everybody
 	workload string // program that Pods run, for use outside of them
+	xdsload  string // the same with xDS
 }
 
 var shared world
@@ -124,8 +125,8 @@ func (w *world) share(ctx context.Context, source string) error {
 				return err
 			}
 		}
-		if program := b.Program("workload"); slices.Contains(b.Programs(), "workload") {
-			w.workload = program
+		if slices.Contains(b.Programs(), "workload") {
+			w.workload, w.xdsload = b.Program("workload"), b.Program("xdsload")
 		}
 	}
 	return openForAll(w.dir)
@@ -204,7 +205,7 @@ func (w *world) params(dir string, labOf func(script string) string) testscript.
 				return err
 			}
 			env.Vars = append(env.Vars,
-				"LAB="+l.Name(), "KUBECONFIG="+l.Kubeconfig(), "NS="+name, "SOURCE="+w.source, "BIN="+w.bin(""), "CACHE="+w.cache(), "WORKLOAD="+w.workload,
+				"LAB="+l.Name(), "KUBECONFIG="+l.Kubeconfig(), "NS="+name, "SOURCE="+w.source, "BIN="+w.bin(""), "CACHE="+w.cache(), "WORKLOAD="+w.workload, "XDSLOAD="+w.xdsload,
 				"PATH="+w.bin("")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 				"HOME="+os.Getenv("HOME"), "XDG_CACHE_HOME="+os.Getenv("XDG_CACHE_HOME"), "XDG_STATE_HOME="+os.Getenv("XDG_STATE_HOME"))
 			script.OnFailure(env, func() string { return w.diagnosis(env) })

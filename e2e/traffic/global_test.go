@@ -1,0 +1,212 @@
+package traffic_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/hansa-dev/hansa/e2e/lab"
+	"github.com/hansa-dev/hansa/e2e/script"
+)
+
+// hubAddress is the node of the hub in whose network the hub programs run: the first one. Members reach it over the WAN.
+const hubAddress = "172.20.0.11"
+
+// The first ports of hub programs; the n-th has its own by n.
+const (
+	xdsPort    = 15010
+	healthPort = 18080
+)
+
+// TestGlobalFlat runs the stories of global services whose pods reach each other: three members and a hub, one lab.
+func TestGlobalFlat(t *testing.T) {
+	testGlobal(t, alone(mostAlone), "testdata/global-flat", "flat", "--members=3", "--flat")
+}
+
+// TestGlobalNetworks runs those of global services in networks of their own, which only the nodes' addresses join.
+func TestGlobalNetworks(t *testing.T) {
+	testGlobal(t, alone(mostAlone-1), "testdata/global-networks", "", "--members=2")
+}
+
+// testGlobal runs scripts one after the other in a lab with a hub; its members say that they are in the given network.
+func testGlobal(t *testing.T, name, dir, network string, up ...string) {
+	if err := shared.run(t.Context(), append([]string{"--name=" + name, "up", "--traffic"}, up...)...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := shared.run(context.Background(), "--name="+name, "down"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := shared.federate(t.Context(), name, network); err != nil {
+		t.Fatal(err)
+	}
+	params := shared.params(dir, func(string) string { return name })
+	if deadline, ok := t.Deadline(); ok {
+		params.Deadline = deadline
+	}
+	t.Run("scripts", func(t *testing.T) { testscript.RunT(script.Serial{T: t}, params) })
+}
+
+// federate makes the members of a lab those of a hub, which runs as the program hub-0.
+func (w *world) federate(ctx context.Context, name, network string) error {
+	l, err := lab.New(lab.Options{Name: name})
+	if err != nil {
+		return err
+	}
+	clusters, err := l.Clusters()
+	if err != nil {
+		return err
+	}
+	command := func(stdin string, program string, args ...string) error {
+		cmd := exec.CommandContext(ctx, w.bin(program), args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+l.Kubeconfig(), "PATH="+w.bin("")+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out)
+		}
+		return nil
+	}
+	if err := command("", "hansa", "--context=hub", "init"); err != nil {
+		return err
+	}
+	for _, c := range clusters {
+		if c.Name == lab.Hub {
+			continue
+		}
+		// From inside, for the hub runs there.
+		if err := command("", "hansa-lab", "--name="+name, "exec", lab.Hub, "--", w.bin("hansa"), "join", c.Name, "--host-cluster-context=hub"); err != nil {
+			return err
+		}
+		info := fmt.Sprintf(`{"apiVersion":"hansa.dev/v1alpha1","kind":"ClusterInfo","metadata":{"name":%q,"namespace":"kube-federation-system"},"spec":{"network":%q}}`, c.Name, network)
+		if err := command(info, "kubectl", "--context=hub", "apply", "--filename=-"); err != nil {
+			return err
+		}
+	}
+	if err := command("", "hansa-lab", append([]string{"--name=" + name}, w.hubProgram(0)...)...); err != nil {
+		return err
+	}
+	last := clusters[len(clusters)-1].Name // whose certificate comes last
+	for _, object := range []string{"configmap/hansa-xds", "secret/hansa-xds-client-" + last} {
+		if err := command("", "kubectl", "--context=hub", "--namespace=kube-federation-system", "wait", "--for=create", "--timeout=60s", object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hubProgram are the arguments with which hansa-lab runs the n-th hub program.
+func (w *world) hubProgram(n int) []string {
+	xds := strconv.Itoa(xdsPort + n)
+	return []string{
+		"run", fmt.Sprintf("hub-%d", n), "--in=" + lab.Hub, "--", w.bin("hansa"), "hub", "--context=hub", "--kubefed-namespace=kube-federation-system",
+		"--xds-addr=:" + xds, "--xds-advertise=" + hubAddress + ":" + xds, "--metrics-addr=0", "--healthz-addr=127.0.0.1:" + strconv.Itoa(healthPort+n),
+	}
+}
+
+// hubCommand starts a hub program.
+func (w *world) hubCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hub-program NUMBER")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	program, full := spell(ts, "lab", w.hubProgram(n))
+	script.Outcome(ts, false, ts.Exec(program, full...))
+}
+
+// client is a command line of an xDS client in a cluster. Its certificate and bootstrap file lie in the script's folder.
+func client(ts *testscript.TestScript, cluster string, args ...string) []string {
+	dir := filepath.Join(ts.Getenv("WORK"), cluster)
+	ts.Check(ts.Exec("hansa", "--context=hub", "xds", "bootstrap", "--cluster="+cluster, "--dir="+dir, "--output="+filepath.Join(dir, "bootstrap.json")))
+	return slices.Concat([]string{cluster, "--", "env", "GRPC_XDS_BOOTSTRAP=" + filepath.Join(dir, "bootstrap.json"), ts.Getenv("XDSLOAD"), "load"},
+		args, []string{"xds:///echo." + ts.Getenv("NS") + ".svc.clusterset.local:9090"})
+}
+
+// answersCommand waits until every request of a client in a cluster is answered, and by the clusters that are named.
+func answersCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: answers CLUSTER BY...")
+	}
+	program, full := spell(ts, "lab", append([]string{"exec"}, client(ts, args[0], "--rate=80", "--duration=500ms")...))
+	want := slices.Sorted(slices.Values(args[1:]))
+	for deadline := time.Now().Add(script.Patience); ; {
+		err := ts.Exec(program, full...)
+		failed, by, summaryErr := answerers(ts.ReadFile("stdout"))
+		if err == nil && summaryErr == nil && failed == 0 && slices.Equal(by, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %s: clients in %s are answered by %v, and %d requests failed (%v); want %v and none", script.Patience, args[0], by, failed, summaryErr, want)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+// answerers reads the summary of a load: how many requests failed, and which clusters answered the others.
+func answerers(output string) (failed int64, clusters []string, err error) {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	var summary struct {
+		Type    string
+		Failed  int64
+		Answers map[string]int64
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &summary); err != nil || summary.Type != "summary" {
+		return 0, nil, fmt.Errorf("the last line of the output is no summary: %w", err)
+	}
+	by := map[string]bool{}
+	for who := range summary.Answers {
+		cluster, _, _ := strings.Cut(who, "/")
+		by[cluster] = true
+	}
+	return summary.Failed, slices.Sorted(maps.Keys(by)), nil
+}
+
+// loadCommand starts a load that goes on until unload, whatever comes of its requests.
+func loadCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: load CLUSTER")
+	}
+	line := client(ts, args[0], "--rate=50", "--duration=0")
+	program, full := spell(ts, "lab", append([]string{"run", loadName(ts), "--in"}, line...))
+	script.Outcome(ts, false, ts.Exec(program, full...))
+	started := func() string { return script.Tail(loadLog(ts), 1<<10) }
+	for deadline := time.Now().Add(script.Patience); !strings.Contains(started(), `"interval"`); {
+		if time.Now().After(deadline) {
+			ts.Fatalf("the load does not begin: %s", started())
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+// unloadCommand ends the load. None of its requests may have failed; its output is the summary.
+func unloadCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: unload BY...")
+	}
+	program, full := spell(ts, "lab", []string{"stop", loadName(ts)})
+	script.Outcome(ts, false, ts.Exec(program, full...))
+	log := script.Tail(loadLog(ts), 64<<10)
+	failed, by, err := answerers(log)
+	ts.Check(err)
+	if want := slices.Sorted(slices.Values(args)); failed != 0 || !slices.Equal(by, want) {
+		ts.Fatalf("%d requests failed, and %v answered; want none, and %v:\n%s", failed, by, want, log)
+	}
+}
+
+func loadName(ts *testscript.TestScript) string { return "load-" + ts.Getenv("NS") }
+
+func loadLog(ts *testscript.TestScript) string {
+	return filepath.Join(filepath.Dir(ts.Getenv("KUBECONFIG")), "programs", loadName(ts)+".log")
+}
