@@ -68,20 +68,25 @@ func (c Conditions) rank() int {
 // When the lists are given away, those that are normal already are not copied.
 func (e *Endpoints) normal(given bool) *Endpoints {
 	normal := &Endpoints{}
-	for _, group := range e.Groups {
+	parts := map[int][][]Endpoint{} // of groups that are put together, by the first of them in e
+	first := make([]int, 0, len(e.Groups))
+	for i, group := range e.Groups {
 		ports := normalPorts(group.Ports)
 		at, found := slices.BinarySearchFunc(normal.Groups, ports, func(g Group, ports []TargetPort) int {
 			return slices.CompareFunc(g.Ports, ports, comparePorts)
 		})
-		switch {
-		case found:
-			// What stands there may be given: a list of two groups is a new one.
-			both := append(slices.Clone(normal.Groups[at].Endpoints), group.Endpoints...)
-			normal.Groups[at].Endpoints = Tidy(both)
-		case given && tidy(group.Endpoints):
-			normal.Groups = slices.Insert(normal.Groups, at, Group{Ports: ports, Endpoints: group.Endpoints})
-		default:
-			normal.Groups = slices.Insert(normal.Groups, at, Group{Ports: ports, Endpoints: Tidy(slices.Clone(group.Endpoints))})
+		if found {
+			parts[first[at]] = append(parts[first[at]], group.Endpoints)
+			continue
+		}
+		normal.Groups = slices.Insert(normal.Groups, at, Group{Ports: ports, Endpoints: group.Endpoints})
+		first = slices.Insert(first, at, i)
+	}
+	for at := range normal.Groups {
+		group := &normal.Groups[at]
+		// What is given may be shared, and is not modified: a list of several groups is a new one.
+		if more := parts[first[at]]; len(more) > 0 || !given || !tidy(group.Endpoints) {
+			group.Endpoints = Tidy(slices.Concat(append([][]Endpoint{group.Endpoints}, more...)...))
 		}
 	}
 	normal.Groups = exact(slices.DeleteFunc(normal.Groups, func(g Group) bool { return len(g.Endpoints) == 0 }))

@@ -32,6 +32,7 @@ type site struct {
 
 	record *Record // restored; nil once everything has been listed
 
+	moved   map[key]struct{} // services whose slices changed, to be shown
 	shown   map[key]int      // exports that the builder has of it, with the number of endpoints
 	total   int              // of the endpoints in shown
 	reached map[key]struct{} // imports that the builder has of it
@@ -50,7 +51,7 @@ func newSite(t *table, m *cluster.Member) *site {
 	s := &site{
 		table: t, member: m, exports: map[key]*exportFact{}, services: map[key]*serviceFact{},
 		derived: newDerivedServices(), slices: newSliceStore(), nodes: newNodeStore(),
-		shown: map[key]int{}, reached: map[key]struct{}{}, known: t.now(),
+		moved: map[key]struct{}{}, shown: map[key]int{}, reached: map[key]struct{}{}, known: t.now(),
 	}
 	for i := range s.feeds {
 		s.feeds[i].state = StateWaiting
@@ -160,7 +161,8 @@ func (s *site) put(kind Kind, i item) {
 		s.putService(i)
 	case kindSlices:
 		for _, service := range s.slices.put(i) {
-			s.showEndpoints(service)
+			s.moved[service] = struct{}{} // shown once, however many slices of it come together
+			s.table.moved[s] = struct{}{}
 		}
 	case kindNodes:
 		if s.nodes.put(i) {
@@ -299,6 +301,14 @@ func (s *site) showEndpoints(name key) {
 	s.total += count - s.shown[name]
 	s.shown[name] = count
 	clusterEndpoints.WithLabelValues(s.member.Name).Set(float64(s.total))
+}
+
+// showMoved brings the builder up to date with the services whose slices changed.
+func (s *site) showMoved() {
+	for name := range s.moved {
+		s.showEndpoints(name)
+	}
+	clear(s.moved)
 }
 
 // showImport brings the builder up to date with the derived Service of one global service.

@@ -25,6 +25,7 @@ type table struct {
 	members []*cluster.Member                // as of the last look
 
 	stale  map[*site]struct{} // sites whose facts have to be looked at again
+	moved  map[*site]struct{} // sites with services whose endpoints have to be shown
 	claims bool               // the ids have to be looked at again
 
 	whole     bool // the list of members is
@@ -42,6 +43,7 @@ func newTable(log logr.Logger, now func() time.Time) *table {
 		infos:   map[string]*v1alpha1.ClusterInfo{},
 		records: map[string]Record{},
 		stale:   map[*site]struct{}{},
+		moved:   map[*site]struct{}{},
 	}
 }
 
@@ -113,6 +115,7 @@ func (t *table) leave(name string) {
 	}
 	delete(t.sites, name)
 	delete(t.stale, s)
+	delete(t.moved, s)
 	t.claims = true
 	forgetCluster(name)
 }
@@ -138,8 +141,12 @@ func (t *table) setInfo(name string, info *v1alpha1.ClusterInfo) {
 	}
 }
 
-// settle brings ids and facts of clusters up to date.
+// settle brings ids, facts of clusters, and endpoints up to date.
 func (t *table) settle() {
+	for s := range t.moved {
+		s.showMoved()
+	}
+	clear(t.moved)
 	for s := range t.stale {
 		if claim := s.claim(); claim != s.claimed {
 			s.claimed, t.claims = claim, true
