@@ -50,6 +50,7 @@ type Watch struct {
 	client   dynamic.ResourceInterface
 	resource schema.GroupVersionResource
 	selector string
+	shrink   func(*unstructured.Unstructured)
 	changed  func(types.NamespacedName)
 	moved    func()
 	serves   func(context.Context) (bool, error)
@@ -72,6 +73,8 @@ type WatchOptions struct {
 	Namespace string
 	// Selector is a label selector; empty means every object.
 	Selector string
+	// Shrink takes from an object what the caller does not read, before it is kept; nil keeps all of it.
+	Shrink func(*unstructured.Unstructured)
 	// Changed is called, outside of any lock, after an object came, changed or went. It must not block.
 	Changed func(types.NamespacedName)
 	// Serves asks whether the cluster serves the kind at all; nil means that a list answered with 404 says so. An API
@@ -89,6 +92,7 @@ func NewWatch(client dynamic.Interface, o WatchOptions) *Watch {
 	w := &Watch{
 		resource: o.Resource,
 		selector: o.Selector,
+		shrink:   o.Shrink,
 		changed:  o.Changed,
 		moved:    o.Moved,
 		serves:   o.Serves,
@@ -201,7 +205,7 @@ func (w *Watch) Keys() []types.NamespacedName {
 // watch event is still on its way. An answer that the watch has overtaken is ignored: what it speaks of may have changed
 // again since, or be gone.
 func (w *Watch) Observe(obj *unstructured.Unstructured) {
-	strip(obj)
+	w.strip(obj)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := nameOf(obj)
@@ -309,7 +313,7 @@ func (r reflected) set(obj any) error {
 	if err != nil {
 		return err
 	}
-	strip(u)
+	r.strip(u)
 	key := nameOf(u)
 	r.mu.Lock()
 	r.seen = max(r.seen, versionNumber(u.GetResourceVersion()))
@@ -352,7 +356,7 @@ func (r reflected) Replace(list []any, version string) error {
 		if err != nil {
 			return err
 		}
-		strip(u)
+		r.strip(u)
 		items.put(nameOf(u), u)
 	}
 	r.mu.Lock()
@@ -410,9 +414,12 @@ func nameOf(obj *unstructured.Unstructured) types.NamespacedName {
 	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 }
 
-// strip drops what nobody here reads: managedFields are often half of an object.
-func strip(obj *unstructured.Unstructured) {
+// strip drops what nobody reads: managedFields are often half of an object.
+func (w *Watch) strip(obj *unstructured.Unstructured) {
 	unstructured.RemoveNestedField(obj.Object, "metadata", "managedFields")
+	if w.shrink != nil {
+		w.shrink(obj)
+	}
 }
 
 // newer compares resource versions as the integers they are (KEP-5504 makes that order official).

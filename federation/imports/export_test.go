@@ -24,3 +24,9 @@ func (r *Reconciler) Connect(reach func(member string) (client dynamic.Interface
 		return peer{name: m.Name, revision: revision, ready: ready, client: client, serves: func(context.Context, schema.GroupVersionResource) (bool, error) { return true, nil }}
 	}
 }
+
+// For the test of what lanes keep of EndpointSlices.
+var (
+	Shrink    = shrink
+	MendSlice = mendSlice
+)

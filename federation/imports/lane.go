@@ -96,6 +96,9 @@ func (l *lane) watches() []*cluster.Watch {
 
 func (l *lane) watch(resource schema.GroupVersionResource, selector string, changed func(types.NamespacedName)) *cluster.Watch {
 	options := cluster.WatchOptions{Resource: resource, Selector: selector, Changed: changed, Moved: l.moved}
+	if resource == sliceResource {
+		options.Shrink = shrink
+	}
 	if serves := l.peer.serves; serves != nil {
 		options.Serves = func(ctx context.Context) (bool, error) { return serves(ctx, resource) }
 	}

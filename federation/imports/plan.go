@@ -260,7 +260,11 @@ func (p *Plan) writeSlices(w *Wanted, have Have) error {
 			p.add(Create, sliceResource, wanted)
 			continue
 		}
-		if mended, changed := mend(there, wanted, []string{"endpoints"}, []string{"ports"}); changed && !leaving(there) {
+		mended, changed, err := mendSlice(there, wanted)
+		if err != nil {
+			return err
+		}
+		if changed && !leaving(there) {
 			p.add(Update, sliceResource, mended)
 		}
 	}

@@ -1,0 +1,63 @@
+package imports_test
+
+import (
+	"maps"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/hansa-dev/hansa/federation/imports"
+)
+
+func sliceOf(address string, more map[string]any) *unstructured.Unstructured {
+	object := map[string]any{
+		"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+		"metadata":  map[string]any{"namespace": "ns", "name": "s", "labels": map[string]any{"ours": "yes"}},
+		"endpoints": []any{map[string]any{"addresses": []any{address}, "conditions": map[string]any{"ready": true}}},
+		"ports":     []any{map[string]any{"name": "http", "port": int64(8080)}},
+	}
+	maps.Copy(object, more)
+	return &unstructured.Unstructured{Object: object}
+}
+
+func TestMendSlice(t *testing.T) {
+	for _, test := range []struct {
+		name, reason string
+		live, wanted *unstructured.Unstructured
+		changed      bool
+	}{
+		{"Same", "what is as wanted is not written", sliceOf("10.0.0.1", nil), sliceOf("10.0.0.1", nil), false},
+		{"Address", "another address is news", sliceOf("10.0.0.1", nil), sliceOf("10.0.0.2", nil), true},
+		{"Emptied", "no endpoints are news", sliceOf("10.0.0.1", nil), sliceOf("10.0.0.1", map[string]any{"endpoints": []any{}}), true},
+		{
+			"NoneIsEmpty", "the API server may leave out an empty list",
+			sliceOf("", map[string]any{"ports": nil}), sliceOf("", map[string]any{"ports": []any{}}), false,
+		},
+		{
+			"Label", "a label that somebody took away comes back",
+			sliceOf("10.0.0.1", map[string]any{"metadata": map[string]any{"namespace": "ns", "name": "s"}}), sliceOf("10.0.0.1", nil), true,
+		},
+	} {
+		for _, shrunk := range []bool{false, true} {
+			live := test.live.DeepCopy()
+			if shrunk {
+				imports.Shrink(live)
+				if _, kept := live.Object["endpoints"]; kept {
+					t.Errorf("%s: a slice that was shrunk holds its endpoints", test.name)
+				}
+			}
+			before := live.DeepCopy()
+			mended, changed, err := imports.MendSlice(live, test.wanted)
+			if err != nil || changed != test.changed {
+				t.Errorf("%s, shrunk %t: changed = %t, %v; want %t: %s", test.name, shrunk, changed, err, test.changed, test.reason)
+			}
+			if diff := cmp.Diff(before, live); diff != "" {
+				t.Errorf("%s, shrunk %t: the live object was modified:\n%s", test.name, shrunk, diff)
+			}
+			if diff := cmp.Diff(test.wanted.Object, mended.Object); changed && diff != "" {
+				t.Errorf("%s, shrunk %t: what is written is not all that is wanted: -want +got:\n%s", test.name, shrunk, diff)
+			}
+		}
+	}
+}
