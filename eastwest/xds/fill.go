@@ -173,7 +173,7 @@ func (f *filling) refer(key clusterset.Key, held *holding, references []clusters
 func (f *filling) replace(update *ads.Update, of clusterset.Key, held *[]ads.Key, messages []translate.Message) {
 	keys := make([]ads.Key, 0, len(messages))
 	for _, m := range messages {
-		resource, err := f.source.encoder.Encode(m.Name, m.Proto)
+		resource, err := f.encode(m)
 		if err != nil {
 			f.source.log.Error(err, "A resource was left out")
 			continue
@@ -187,6 +187,13 @@ func (f *filling) replace(update *ads.Update, of clusterset.Key, held *[]ads.Key
 		}
 	}
 	*held = keys
+}
+
+func (f *filling) encode(m translate.Message) (ads.Resource, error) {
+	if m.Encoded != nil {
+		return f.source.encoder.Encoded(ads.EndpointType, m.Name, m.Encoded), nil
+	}
+	return f.source.encoder.Encode(m.Name, m.Proto)
 }
 
 // shared tells whether two services may have a resource of one name: a proxy has one listener per address, and two services

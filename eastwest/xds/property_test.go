@@ -125,7 +125,11 @@ func collect(snapshot *clusterset.Snapshot, client translate.Client) *resources 
 
 func (set *resources) add(messages []translate.Message) {
 	for _, m := range messages {
-		switch message := m.Proto.(type) {
+		decoded, err := m.Message()
+		if err != nil {
+			set.twice = append(set.twice, err.Error())
+		}
+		switch message := decoded.(type) {
 		case *listenerv3.Listener:
 			put(set, set.listeners, m.Name, message)
 		case *routev3.RouteConfiguration:

@@ -64,6 +64,11 @@ func (e *Encoder) Encode(name string, m proto.Message) (Resource, error) {
 	return Resource{Key: Key{Type: url, Name: name}, body: e.intern(url, value)}, nil
 }
 
+// Encoded makes a resource of a message that is encoded already. Nobody may change value any more.
+func (e *Encoder) Encoded(url, name string, value []byte) Resource {
+	return Resource{Key: Key{Type: url, Name: name}, body: e.intern(url, value)}
+}
+
 func (e *Encoder) intern(url string, value []byte) *body {
 	version := contentVersion(url, value)
 	e.mu.Lock()

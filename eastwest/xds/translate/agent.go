@@ -43,7 +43,7 @@ func (c Client) agent(snapshot *clusterset.Snapshot, service *clusterset.Service
 		made.Hosts = priorities(view.Hosts)
 		made.ClusterSetIps = c.addresses(service)
 	}
-	return []Message{{service.Namespace + "/" + service.Name, made}}
+	return []Message{{Name: service.Namespace + "/" + service.Name, Proto: made}}
 }
 
 func affinity(properties *clusterset.Properties) int32 {

@@ -64,7 +64,7 @@ func (b *build) moving(snapshot *clusterset.Snapshot) []Message {
 			port := b.service.Properties.Ports[i]
 			all := snapshot.ViewPort(b.service.Key, b.From, i)
 			name := ClusterName(b.service.Key, port.Port, "")
-			messages = append(messages, Message{name, assignment(name, all, nil)})
+			messages = append(messages, Message{Name: name, Encoded: appendAssignment(nil, name, all, nil)})
 			if b.Flavour == GRPC || isHTTP(port) {
 				messages = append(messages, b.partAssignments(snapshot, port, all)...)
 			}
@@ -149,7 +149,7 @@ func (b *build) partAssignments(snapshot *clusterset.Snapshot, port clusterset.P
 		if p.key != b.service.Key || p.port.Port != port.Port {
 			from = b.elsewhere(snapshot, p)
 		}
-		messages = append(messages, Message{p.name, assignment(p.name, from, p.clusters)})
+		messages = append(messages, Message{Name: p.name, Encoded: appendAssignment(nil, p.name, from, p.clusters)})
 	}
 	return messages
 }

@@ -2,10 +2,12 @@ package translate
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 
@@ -32,10 +34,23 @@ type Client struct {
 // String names the client as views are named: FLAVOUR/CLUSTER/ZONE.
 func (c Client) String() string { return string(c.Flavour) + "/" + c.From.Cluster + "/" + c.From.Zone }
 
-// Message is a resource before it is encoded.
+// Message is a resource before it is encoded, or an assignment that is encoded already.
 type Message struct {
-	Name  string
-	Proto proto.Message
+	Name    string
+	Proto   proto.Message // nil: see Encoded
+	Encoded []byte        // of a ClusterLoadAssignment
+}
+
+// Message decodes what is encoded already.
+func (m Message) Message() (proto.Message, error) {
+	if m.Proto != nil {
+		return m.Proto, nil
+	}
+	made := &endpointv3.ClusterLoadAssignment{}
+	if err := proto.Unmarshal(m.Encoded, made); err != nil {
+		return nil, fmt.Errorf("decoding assignment %q: %w", m.Name, err)
+	}
+	return made, nil
 }
 
 // Shape is what Fixed reads of a service. Two equal shapes have equal Fixed messages.

@@ -45,7 +45,7 @@ func (b *build) cluster(p part) Message {
 	if b.Flavour == Proxy {
 		b.forProxy(made, p)
 	}
-	return Message{p.name, made}
+	return Message{Name: p.name, Proto: made}
 }
 
 // edsCluster is a cluster whose endpoints come by its own name.

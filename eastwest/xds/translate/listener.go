@@ -37,7 +37,7 @@ func (b *build) apiListeners(port clusterset.Port) []Message {
 	manager := b.pack(b.connectionManager(target))
 	messages := make([]Message, 0, 2)
 	for _, name := range []string{target, newStyle + target} {
-		messages = append(messages, Message{name, &listenerv3.Listener{
+		messages = append(messages, Message{Name: name, Proto: &listenerv3.Listener{
 			Name: name, ApiListener: &listenerv3.ApiListener{ApiListener: manager},
 		}})
 	}

@@ -39,7 +39,7 @@ func (b *build) outboundListeners(port clusterset.Port) []Message {
 	for _, ip := range b.service.ClusterSetIPs(b.From.Cluster) {
 		addr := netip.AddrPortFrom(ip, uint16(port.Port)) //nolint:gosec // a port
 		name := "outbound|" + addr.String()
-		messages = append(messages, Message{name, &listenerv3.Listener{
+		messages = append(messages, Message{Name: name, Proto: &listenerv3.Listener{
 			Name: name, Address: address(addr), BindToPort: wrapperspb.Bool(false),
 			TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 			FilterChains:     []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{b.handler(port)}}},
@@ -85,7 +85,7 @@ func (b *build) localClusters() []Message {
 		name := LocalName(b.service.Key, port.port.Port)
 		made := edsCluster(name)
 		made.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}}
-		messages = append(messages, Message{name, made})
+		messages = append(messages, Message{Name: name, Proto: made})
 	}
 	return messages
 }
@@ -100,7 +100,7 @@ func (b *build) localAssignments() []Message {
 				Cluster: b.From.Cluster, Weight: uint32(len(targets)), Targets: targets, //nolint:gosec // some thousand
 			}, 0)}
 		}
-		messages = append(messages, Message{name, made})
+		messages = append(messages, Message{Name: name, Proto: made})
 	}
 	return messages
 }
@@ -123,8 +123,8 @@ func (c Client) Common(snapshot *clusterset.Snapshot) []Message {
 		return nil
 	}
 	messages := []Message{
-		{OutboundListener, outbound()},
-		{PassthroughCluster, &clusterv3.Cluster{
+		{Name: OutboundListener, Proto: outbound()},
+		{Name: PassthroughCluster, Proto: &clusterv3.Cluster{
 			Name:                 PassthroughCluster,
 			ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 			LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
@@ -132,7 +132,7 @@ func (c Client) Common(snapshot *clusterset.Snapshot) []Message {
 	}
 	// A listener without filter chains is invalid.
 	if chains := c.serverNames(snapshot); len(chains) > 0 {
-		messages = append(messages, Message{EastWestListener, &listenerv3.Listener{
+		messages = append(messages, Message{Name: EastWestListener, Proto: &listenerv3.Listener{
 			Name: EastWestListener, Address: socket("0.0.0.0", EastWestPort), TrafficDirection: corev3.TrafficDirection_INBOUND,
 			ListenerFilters: []*listenerv3.ListenerFilter{listenerFilter("envoy.filters.listener.tls_inspector", &tlsinspectorv3.TlsInspector{})},
 			FilterChains:    chains,

@@ -31,7 +31,7 @@ func (b *build) routes(port clusterset.Port) Message {
 		}
 	}
 	host.Routes = append(host.Routes, b.route(port, rest)...)
-	return Message{target, &routev3.RouteConfiguration{Name: target, VirtualHosts: []*routev3.VirtualHost{host}}}
+	return Message{Name: target, Proto: &routev3.RouteConfiguration{Name: target, VirtualHosts: []*routev3.VirtualHost{host}}}
 }
 
 // route returns one route for each match that can hold.
