@@ -58,6 +58,8 @@ type lane struct {
 	held    map[clusterset.Key]bool      // what to look at again when the hub hears of clusters
 	refused map[clusterset.Key]refusal   // of derived Services
 	spaces  map[string]bool              // namespaces that can be written to
+
+	quarrels map[clusterset.Key]quarrel
 }
 
 // newLane starts the watches and the workers of a member.
@@ -68,6 +70,7 @@ func newLane(r *run, p peer) *lane {
 		queue:        workqueue.NewTypedRateLimitingQueue(limiter),
 		serviceIndex: newIndex(), sliceIndex: newIndex(),
 		since: map[clusterset.Key]time.Time{}, held: map[clusterset.Key]bool{}, refused: map[clusterset.Key]refusal{}, spaces: map[string]bool{},
+		quarrels: map[clusterset.Key]quarrel{},
 	}
 	l.life, l.cancel = context.WithCancel(r.ctx)
 	l.ctx, l.abort = context.WithCancel(l.life)
@@ -269,12 +272,19 @@ type outcome struct {
 }
 
 func (l *lane) attempt(key clusterset.Key) {
+	if wait := l.pause(key); wait > 0 {
+		l.queue.AddAfter(key, wait)
+		return
+	}
 	l.mu.Lock()
 	since := l.since[key]
 	delete(l.since, key)
 	waiting.WithLabelValues(l.name).Set(float64(len(l.since)))
 	l.mu.Unlock()
 	out, err := l.guarded(key)
+	if out.wrote {
+		l.wrote(key)
+	}
 	p, _ := l.current()
 	switch {
 	case err == nil:

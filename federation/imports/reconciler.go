@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -97,6 +98,7 @@ type run struct {
 	running sync.WaitGroup
 	lanes   map[string]*lane // by member; for the goroutine of Run alone
 	last    *clusterset.Snapshot
+	moves   atomic.Uint64 // how often clusters moved
 	notes   notes
 
 	mu      sync.Mutex
@@ -170,6 +172,9 @@ func (r *run) takeSnapshot(snapshot *clusterset.Snapshot) {
 	first := r.last == nil
 	changes := snapshot.Since(r.last)
 	r.last = snapshot
+	if len(changes.Moved) > 0 {
+		r.moves.Add(1)
+	}
 	keys := map[clusterset.Key]bool{}
 	for _, key := range changes.Services {
 		keys[key] = true

@@ -227,6 +227,46 @@ func TestMemberReplaysDrift(t *testing.T) {
 	})
 }
 
+// TestQuarrel holds that what something else keeps changing is put right, but less and less often, and that news of the table
+// is written at once all the same.
+func TestQuarrel(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.export("a", 1, properties(), "10.0.0.1")
+		w.start()
+		w.publish()
+		derived := imports.DerivedName("web")
+		spoil := func() {
+			service := w.stores["b"].get(imports.ServiceResource, "shop", derived)
+			if affinity, _, _ := unstructured.NestedString(service.Object, "spec", "sessionAffinity"); affinity == "ClientIP" {
+				return
+			}
+			_ = unstructured.SetNestedField(service.Object, "ClientIP", "spec", "sessionAffinity")
+			text, _ := service.MarshalJSON()
+			w.stores["b"].put(imports.ServiceResource, string(text))
+		}
+		w.stores["b"].written()
+		for range 6000 { // a minute
+			spoil()
+			w.pass(10 * time.Millisecond)
+		}
+		if writes := w.stores["b"].written(); len(writes) < 10 || len(writes) > 30 {
+			t.Errorf("%d writes in a minute of quarrel, want some but not hundreds", len(writes))
+		}
+		w.export("a", 1, properties(), "10.0.0.1", "10.0.0.2")
+		w.publish()
+		if writes := short(w.stores["b"].written(), nil); !slices.Contains(writes, "update endpointslices") {
+			t.Errorf("a new endpoint is not written at once: %v", writes)
+		}
+		w.pass(5 * time.Minute)
+		w.stores["b"].written()
+		spoil()
+		w.pass(10 * time.Millisecond)
+		if writes := short(w.stores["b"].written(), nil); !slices.Equal(writes, []string{"update services"}) {
+			t.Errorf("after the quarrel a change is not put right at once: %v", writes)
+		}
+	})
+}
+
 func TestWaitsUntilItKnows(t *testing.T) {
 	inWorld(t, func(w *world) {
 		ready := make(chan struct{})
