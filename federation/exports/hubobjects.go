@@ -87,7 +87,7 @@ func (c *Controllers) addReaders(mgr manager.Manager) error {
 	if err != nil {
 		return err
 	}
-	return mgr.Add(&routeWatcher{owner: c, manager: mgr, policies: policies, statuses: statuses})
+	return mgr.Add(c.newRouteWatcher(mgr, policies, statuses))
 }
 
 // addWriters adds what runs on the leader.

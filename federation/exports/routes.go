@@ -2,11 +2,13 @@ package exports
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,15 +24,61 @@ import (
 	"github.com/hansa-dev/hansa/federation/servicepolicy"
 )
 
-// routesPeriod is how often it is looked whether the host cluster serves routes of the Gateway API by now.
-const routesPeriod = 10 * time.Second
+// How often it is looked whether the host cluster serves routes of the Gateway API by now, and how long it may take to read
+// them for the first time.
+const (
+	routesPeriod  = 10 * time.Second
+	routesTimeout = 10 * time.Second
+)
 
 // routeWatcher has controllers watch routes as soon as the host cluster serves them.
 type routeWatcher struct {
-	owner    *Controllers
-	manager  manager.Manager
-	policies controller.Controller // reads routes, on every replica
-	statuses controller.Controller // writes their statuses, on the leader
+	kinds []routeKind
+	log   logr.Logger
+	// served tells whether the host cluster serves a kind; read returns when all of its objects have been read; watch has
+	// controllers look at what changes from then on.
+	served func(kind string) bool
+	read   func(context.Context, client.Object) error
+	watch  func(client.Object) error
+
+	refused map[string]bool // kinds that could not be read, and are tried again
+}
+
+// routeKind is a kind of routes. watched is set when it has been read, so that nobody waits for routes.
+type routeKind struct {
+	name    string
+	watched *atomic.Bool
+	object  client.Object
+}
+
+// newRouteWatcher returns one for controllers: one that reads routes, on every replica, and one that writes their statuses, on
+// the leader.
+func (c *Controllers) newRouteWatcher(mgr manager.Manager, policies, statuses controller.Controller) *routeWatcher {
+	return &routeWatcher{
+		kinds: c.routeKinds(), log: c.Log, refused: map[string]bool{},
+		served: func(kind string) bool {
+			_, err := mgr.GetRESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: kind}, gatewayv1.GroupVersion.Version)
+			return err == nil
+		},
+		read: func(ctx context.Context, object client.Object) error {
+			_, err := mgr.GetCache().GetInformer(ctx, object)
+			return err
+		},
+		watch: func(object client.Object) error {
+			routes, spec := handler.EnqueueRequestsFromMapFunc(concerned), predicate.GenerationChangedPredicate{}
+			return errors.Join(
+				policies.Watch(source.Kind(mgr.GetCache(), object, routes, spec)), // statuses say nothing of use to clients
+				statuses.Watch(source.Kind(mgr.GetCache(), object, routes)),
+			)
+		},
+	}
+}
+
+func (c *Controllers) routeKinds() []routeKind {
+	return []routeKind{
+		{servicepolicy.KindHTTPRoute, &c.http, &gatewayv1.HTTPRoute{}},
+		{servicepolicy.KindGRPCRoute, &c.grpc, &gatewayv1.GRPCRoute{}},
+	}
 }
 
 // NeedLeaderElection says that it runs on every replica.
@@ -41,8 +89,7 @@ func (r *routeWatcher) Start(ctx context.Context) error {
 	tick := time.NewTicker(routesPeriod)
 	defer tick.Stop()
 	for {
-		r.look()
-		if r.owner.http.Load() && r.owner.grpc.Load() {
+		if r.look(ctx) {
 			return nil
 		}
 		select {
@@ -53,39 +100,41 @@ func (r *routeWatcher) Start(ctx context.Context) error {
 	}
 }
 
-// look begins to watch what is served and not watched yet. Both kinds are known to be there before either is acted on: a
-// GRPCRoute that is read later would change what became of HTTPRoutes.
-func (r *routeWatcher) look() {
-	var found []client.Object
-	for _, kind := range []struct {
-		name    string
-		watched *atomic.Bool
-		object  client.Object
-	}{
-		{servicepolicy.KindHTTPRoute, &r.owner.http, &gatewayv1.HTTPRoute{}},
-		{servicepolicy.KindGRPCRoute, &r.owner.grpc, &gatewayv1.GRPCRoute{}},
-	} {
-		if !kind.watched.Load() && r.served(kind.name) {
-			kind.watched.Store(true)
-			found = append(found, kind.object)
+// look begins to watch what is served and not watched yet, and tells whether that is all. Both kinds have been read before
+// either is acted on: a GRPCRoute that is read later would change what became of HTTPRoutes.
+func (r *routeWatcher) look(ctx context.Context) (all bool) {
+	all = true
+	var found []routeKind
+	for _, kind := range r.kinds {
+		switch {
+		case kind.watched.Load():
+		case r.served(kind.name) && r.readable(ctx, kind):
+			found = append(found, kind)
+		default:
+			all = false
 		}
 	}
-	for _, object := range found {
-		routes, changed := handler.EnqueueRequestsFromMapFunc(concerned), predicate.GenerationChangedPredicate{}
-		r.watch(r.policies, source.Kind(r.manager.GetCache(), object, routes, changed)) // statuses say nothing of use to clients
-		r.watch(r.statuses, source.Kind(r.manager.GetCache(), object, routes))
+	for _, kind := range found {
+		kind.watched.Store(true)
 	}
+	for _, kind := range found {
+		if err := r.watch(kind.object); err != nil {
+			r.log.Error(fmt.Errorf("watching %ss: %w", kind.name, err), "Routes of this kind are not followed; restart the hub to try again")
+		}
+	}
+	return all
 }
 
-func (r *routeWatcher) served(kind string) bool {
-	_, err := r.manager.GetRESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: kind}, gatewayv1.GroupVersion.Version)
+// readable tells whether a kind can be read. Who may not read it once may later.
+func (r *routeWatcher) readable(ctx context.Context, kind routeKind) bool {
+	ctx, cancel := context.WithTimeout(ctx, routesTimeout)
+	defer cancel()
+	err := r.read(ctx, kind.object)
+	if err != nil && !r.refused[kind.name] && !errors.Is(ctx.Err(), context.Canceled) {
+		r.refused[kind.name] = true
+		r.log.Error(fmt.Errorf("reading %ss: %w", kind.name, err), "Routes of this kind are not followed until the hub may read them: allow it to get, list and watch them in the host cluster")
+	}
 	return err == nil
-}
-
-func (r *routeWatcher) watch(by controller.Controller, routes source.Source) {
-	if err := by.Watch(routes); err != nil {
-		r.owner.Log.Error(fmt.Errorf("watching routes of the Gateway API: %w", err), "Routes are not followed; restart the hub to try again")
-	}
 }
 
 // routes returns the routes of the Gateway API that concern a service. There may be many others, so those are not copied.
