@@ -1,6 +1,7 @@
 package exports_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/hansa-dev/hansa/federation/clusterset"
 	"github.com/hansa-dev/hansa/federation/exports"
@@ -182,4 +184,113 @@ func TestKeeper(t *testing.T) {
 	}
 	w.roll.drop("c1")
 	w.eventually("an empty archive", func() bool { return len(versions(t, h)) == 0 })
+}
+
+// TestArchiveOfTwoLeaders lets a leader that was stopped in the middle go on when another one leads already.
+func TestArchiveOfTwoLeaders(t *testing.T) {
+	c := host(t)
+	open := func() *exports.ConfigMaps {
+		archive := exports.NewConfigMaps(c, c, "hansa")
+		if _, err := archive.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return archive
+	}
+	stored := func() int {
+		records, err := open().Load(t.Context())
+		if err != nil || len(records) != 1 {
+			t.Fatalf("the archive holds %d records (%v)", len(records), err)
+		}
+		return len(records[0].Known.Exports)
+	}
+	record := func(services int) *exports.Record {
+		return &exports.Record{Member: "c1", UID: "u1", ID: "berlin", Time: born.UTC(), Known: known(services)}
+	}
+	store := func(archive *exports.ConfigMaps, services int) error { return archive.Store(t.Context(), record(services)) }
+	if err := store(open(), 3); err != nil {
+		t.Fatal(err)
+	}
+	former, next := open(), open()
+	if err := store(next, 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(former, 4); err == nil || stored() != 5 {
+		t.Errorf("the former leader overwrote the new one's record (%v): %d services, want 5", err, stored())
+	}
+
+	// The other way round the new leader wins in the end.
+	former, next = open(), open()
+	if err := store(former, 6); err != nil {
+		t.Fatal(err)
+	}
+	_ = store(next, 7) // a conflict
+	if err := store(next, 7); err != nil || stored() != 7 {
+		t.Errorf("the new leader cannot store (%v): %d services, want 7", err, stored())
+	}
+
+	// What a former leader divided in few parts is whole for a standby that knew more of them.
+	if err := store(next, 2000); err != nil {
+		t.Fatal(err)
+	}
+	standby := open()
+	if err := store(next, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := standby.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(standby, 2000); err != nil || stored() != 2000 {
+		t.Errorf("the standby takes for stored what is not there any more (%v): %d services, want 2000", err, stored())
+	}
+}
+
+// TestArchiveGrowsWithoutLoss ends the hub after each of the writes that divide a record in more parts.
+func TestArchiveGrowsWithoutLoss(t *testing.T) {
+	for ends := range 12 {
+		c := host(t)
+		archive := exports.NewConfigMaps(c, c, "hansa")
+		record := exports.Record{Member: "c1", UID: "u1", ID: "berlin", Time: born.UTC(), Known: known(100)}
+		if err := archive.Store(t.Context(), &record); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		writes := 0
+		count := func() error {
+			if writes++; writes > ends {
+				cancel()
+				return context.Canceled
+			}
+			return nil
+		}
+		counted := interceptor.NewClient(c, interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.CreateOption) error {
+				if err := count(); err != nil {
+					return err
+				}
+				return c.Create(ctx, o, options...)
+			},
+			Update: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.UpdateOption) error {
+				if err := count(); err != nil {
+					return err
+				}
+				return c.Update(ctx, o, options...)
+			},
+		})
+		growing := exports.NewConfigMaps(c, counted, "hansa")
+		if _, err := growing.Load(ctx); err != nil {
+			t.Fatal(err)
+		}
+		record.Known = known(2000)
+		_ = growing.Store(ctx, &record)
+		cancel()
+		records, err := exports.NewConfigMaps(c, c, "hansa").Load(t.Context())
+		if err != nil || len(records) != 1 {
+			t.Fatalf("after %d writes the archive holds %d records (%v)", ends, len(records), err)
+		}
+		for key := range known(100).Exports {
+			if _, kept := records[0].Known.Exports[key]; !kept {
+				t.Fatalf("after %d writes the archive has lost %s, and holds %d services", ends, key, len(records[0].Known.Exports))
+			}
+		}
+	}
 }

@@ -54,6 +54,7 @@ type ConfigMaps struct {
 type shard struct {
 	data        []byte
 	annotations map[string]string
+	version     string // of the object: who writes knows what it replaces
 }
 
 var _ Archive = (*ConfigMaps)(nil)
@@ -74,6 +75,8 @@ func (a *ConfigMaps) Load(ctx context.Context) ([]Record, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	// What another leader removed or replaced since is not held any more.
+	a.held, a.members = map[string]map[int]*shard{}, map[string]string{}
 	records := map[string]*Record{}
 	var flaws []error
 	for i := range list.Items {
@@ -110,7 +113,7 @@ func (a *ConfigMaps) read(object *corev1.ConfigMap, records map[string]*Record) 
 	if a.held[id] == nil {
 		a.held[id] = map[int]*shard{}
 	}
-	a.held[id][number] = &shard{object.BinaryData[knownData], object.Annotations}
+	a.held[id][number] = &shard{object.BinaryData[knownData], object.Annotations, object.ResourceVersion}
 	a.members[id] = member
 	record := records[id]
 	if record == nil {
@@ -133,7 +136,8 @@ func (a *ConfigMaps) Store(ctx context.Context, record *Record) error {
 	held := a.held[record.ID]
 	shards := wire.Shards(record.Known, len(held))
 	var failed []error
-	for number, part := range wire.Split(record.Known, shards) {
+	// The first shard comes last: when there are more than before, it holds all until they are written.
+	for number, part := range slices.Backward(wire.Split(record.Known, shards)) {
 		data, err := wire.Encode(part)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("cluster %q: %w; split the service to have it kept", record.Member, err))
@@ -185,19 +189,33 @@ func (a *ConfigMaps) write(ctx context.Context, record *Record, number, shards i
 		},
 		BinaryData: map[string][]byte{knownData: data},
 	}
-	err := a.client.Create(ctx, object)
-	if apierrors.IsAlreadyExists(err) {
-		err = a.replace(ctx, object)
-	}
-	if err != nil {
+	if err := a.put(ctx, object, a.held[record.ID][number]); err != nil {
 		return fmt.Errorf("keeping what is known of cluster %q in ConfigMap %s/%s: %w", record.Member, a.namespace, object.Name, err)
 	}
 	archiveWrites.WithLabelValues(record.Member).Inc()
 	if a.held[record.ID] == nil {
 		a.held[record.ID] = map[int]*shard{}
 	}
-	a.held[record.ID][number] = &shard{data, object.Annotations}
+	a.held[record.ID][number] = &shard{data, object.Annotations, object.ResourceVersion}
 	return nil
+}
+
+// put creates a shard, or replaces the one that is held. One that somebody else wrote meanwhile, as a hub does that does not
+// know yet that it leads no more, is not overwritten: it is forgotten, and replaced the next time.
+func (a *ConfigMaps) put(ctx context.Context, object *corev1.ConfigMap, old *shard) error {
+	if old == nil || old.version == "" {
+		err := a.client.Create(ctx, object)
+		if apierrors.IsAlreadyExists(err) {
+			err = a.replace(ctx, object)
+		}
+		return err
+	}
+	object.ResourceVersion = old.version
+	err := a.client.Update(ctx, object)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		old.data, old.version = nil, ""
+	}
+	return err
 }
 
 // replace overwrites a ConfigMap that is one of ours.
@@ -255,6 +273,9 @@ func (a *ConfigMaps) remove(ctx context.Context, id string, number int) error {
 // keepEvery is the least time between two looks at what changed: a shard is written once in that time at most.
 const keepEvery = 2 * time.Second
 
+// keepAgain is after how many rounds a new leader reads the archive once more: by then nobody else believes that it leads.
+const keepAgain = 30
+
 // Keeper stores what the Watcher knows in the archive. It runs on the leader only.
 type Keeper struct {
 	Watcher *Watcher
@@ -280,20 +301,27 @@ func (k *Keeper) Start(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	k.stored = map[string]stored{}
-	// Another leader may have written since this replica read it.
-	if _, err := k.Archive.Load(ctx); err != nil {
-		k.Watcher.log.Error(err, "Reading the archive again failed")
-	}
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
-	for {
+	for round := 0; ; round++ {
+		// Another leader may have written since this replica read it, or may still write when it was stopped in the middle.
+		if round == 0 || round == keepAgain {
+			k.reload(ctx)
+		}
 		k.keep(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// reload reads what really stands in the archive, and has everything compared with it.
+func (k *Keeper) reload(ctx context.Context) {
+	k.stored = map[string]stored{}
+	if _, err := k.Archive.Load(ctx); err != nil && ctx.Err() == nil {
+		k.Watcher.log.Error(err, "Reading the archive again failed")
 	}
 }
 

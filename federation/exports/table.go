@@ -123,7 +123,12 @@ func (t *table) leave(name string) {
 func (t *table) restore(records []Record) {
 	t.restored = true
 	for _, record := range records {
+		if other, found := t.records[record.Member]; found && other.Time.After(record.Time) {
+			continue // an older id of the same member, which nobody had the time to remove
+		}
 		t.records[record.Member] = record
+	}
+	for _, record := range records {
 		if s := t.sites[record.Member]; s != nil {
 			t.adopt(s)
 		}

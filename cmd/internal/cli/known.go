@@ -33,7 +33,10 @@ func (r *recorded) table(now time.Time) *serviceTable {
 	}
 	records := map[string]*exports.Record{}
 	for i := range r.records {
-		records[r.records[i].Member] = &r.records[i]
+		// There may be an older one, of an id that the member had before.
+		if other := records[r.records[i].Member]; other == nil || !other.Time.After(r.records[i].Time) {
+			records[r.records[i].Member] = &r.records[i]
+		}
 	}
 	for i := range r.members {
 		name := r.members[i].Name
