@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,10 +24,6 @@ import (
 
 // serviceAccountNamespace is where Kubernetes tells a pod its namespace.
 const serviceAccountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-
-// gcPercent lets the heap grow to three times what is in use before it is collected: what a hub decodes from watches is
-// short-lived, and a fifth of its CPU went into collecting it.
-const gcPercent = 200
 
 // off is the address of what is turned off.
 const off = "0"
@@ -107,9 +102,7 @@ func (o *Options) run(ctx context.Context, streams genericiooptions.IOStreams) e
 	if err := o.complete(); err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	go collect(ctx)
 	config, err := o.hostConfig()
 	if err != nil {
 		return err

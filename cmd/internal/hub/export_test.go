@@ -42,3 +42,6 @@ func Announce(ctx context.Context, c client.Client, namespace, replica, address 
 	}
 	return func() error { return a.leave(ctx) }, a.announce(ctx)
 }
+
+// GCPercent is how much a heap of a size may grow.
+func GCPercent(live uint64) int { return gcPercent(live) }
