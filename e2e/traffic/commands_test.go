@@ -35,6 +35,7 @@ func (w *world) commands() map[string]script.Command {
 		"hub-program":  w.hubCommand,
 		"answers":      answersCommand,
 		"load":         loadCommand,
+		"loaded":       loadedCommand,
 		"unload":       unloadCommand,
 	}
 	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa"} {

@@ -29,8 +29,9 @@
 //	hub-program NUMBER           start a further hub program, or hub-0 again
 //	answers CLUSTER BY...        wait until every request of a gRPC client in a cluster to the global service echo in $NS is
 //	                             answered, by all the clusters that are named and by no other
-//	load CLUSTER                 send 50 such requests a second, until
-//	unload BY...                 end that; none may have failed, and all the named clusters have answered
+//	load CLUSTER                 send 50 such requests a second
+//	loaded BY...                 wait until all the named clusters and no other answer an interval of that load
+//	unload BY...                 end that load; none may have failed, and all the named clusters have answered
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits
 //

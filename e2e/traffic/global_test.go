@@ -3,6 +3,7 @@ package traffic_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -20,8 +21,25 @@ import (
 	"github.com/hansa-dev/hansa/e2e/script"
 )
 
-// hubAddress is the node of the hub in whose network the hub programs run: the first one. Members reach it over the WAN.
-const hubAddress = "172.20.0.11"
+// hubName is where clients in every cluster find the hub programs: a Service with whatever of them runs behind it. A gRPC
+// client keeps to the first server that has told it everything, so that hubs need a name in common.
+const hubName = "hansa-xds.kube-federation-system.svc.cluster.local"
+
+// hubService is that Service, and the way to the first hub program. Hub programs run in the network of the hub's first
+// node, which members reach over the WAN.
+const hubService = `
+apiVersion: v1
+kind: Service
+metadata: {name: hansa-xds, namespace: kube-federation-system}
+spec: {ports: [{name: xds, port: 15010}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: hansa-xds-0, namespace: kube-federation-system, labels: {kubernetes.io/service-name: hansa-xds}}
+addressType: IPv4
+endpoints: [{addresses: [172.20.0.11], conditions: {ready: true}}]
+ports: [{name: xds, port: 15010}]
+`
 
 // The first ports of hub programs; the n-th has its own by n.
 const (
@@ -83,6 +101,9 @@ func (w *world) federate(ctx context.Context, name, network string) error {
 	}
 	for _, c := range clusters {
 		if c.Name == lab.Hub {
+			if err := command(hubService, "kubectl", "--context=hub", "apply", "--filename=-"); err != nil {
+				return err
+			}
 			continue
 		}
 		// From inside, for the hub runs there.
@@ -90,7 +111,10 @@ func (w *world) federate(ctx context.Context, name, network string) error {
 			return err
 		}
 		info := fmt.Sprintf(`{"apiVersion":"hansa.dev/v1alpha1","kind":"ClusterInfo","metadata":{"name":%q,"namespace":"kube-federation-system"},"spec":{"network":%q}}`, c.Name, network)
-		if err := command(info, "kubectl", "--context=hub", "apply", "--filename=-"); err != nil {
+		if err := errors.Join(
+			command(info, "kubectl", "--context=hub", "apply", "--filename=-"),
+			command(hubService, "kubectl", "--context="+c.Name, "apply", "--filename=-"),
+		); err != nil {
 			return err
 		}
 	}
@@ -111,7 +135,7 @@ func (w *world) hubProgram(n int) []string {
 	xds := strconv.Itoa(xdsPort + n)
 	return []string{
 		"run", fmt.Sprintf("hub-%d", n), "--in=" + lab.Hub, "--", w.bin("hansa"), "hub", "--context=hub", "--kubefed-namespace=kube-federation-system",
-		"--xds-addr=:" + xds, "--xds-advertise=" + hubAddress + ":" + xds, "--metrics-addr=0", "--healthz-addr=127.0.0.1:" + strconv.Itoa(healthPort+n),
+		"--xds-addr=:" + xds, "--xds-advertise=" + hubName + ":" + strconv.Itoa(xdsPort), "--metrics-addr=0", "--healthz-addr=127.0.0.1:" + strconv.Itoa(healthPort+n),
 	}
 }
 
@@ -154,7 +178,7 @@ func answersCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// answerers reads the summary of a load: how many requests failed, and which clusters answered the others.
+// answerers reads the last line of a load, its summary or an interval: how many requests failed, and which clusters answered the others.
 func answerers(output string) (failed int64, clusters []string, err error) {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	var summary struct {
@@ -162,8 +186,8 @@ func answerers(output string) (failed int64, clusters []string, err error) {
 		Failed  int64
 		Answers map[string]int64
 	}
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &summary); err != nil || summary.Type != "summary" {
-		return 0, nil, fmt.Errorf("the last line of the output is no summary: %w", err)
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &summary); err != nil {
+		return 0, nil, fmt.Errorf("the last line is no summary: %w", err)
 	}
 	by := map[string]bool{}
 	for who := range summary.Answers {
@@ -187,6 +211,25 @@ func loadCommand(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("the load does not begin: %s", started())
 		}
 		<-time.After(50 * time.Millisecond)
+	}
+}
+
+// loadedCommand waits until those and no others answer the load that are named.
+func loadedCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: loaded BY...")
+	}
+	want := slices.Sorted(slices.Values(args))
+	for deadline := time.Now().Add(script.Patience); ; {
+		log := script.Tail(loadLog(ts), 4<<10)
+		failed, by, err := answerers(log[:strings.LastIndexByte(log, '\n')+1])
+		if err == nil && failed == 0 && slices.Equal(by, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %s: the load is answered by %v (%v), want %v:\n%s", script.Patience, by, err, want, log)
+		}
+		<-time.After(100 * time.Millisecond)
 	}
 }
 
