@@ -127,16 +127,16 @@ func (j *Joiner) deleteWorkloads(ctx context.Context, kinds []schema.GroupVersio
 			j.report("namespaces kept in %s: it is the host cluster", j.member.Name)
 			continue
 		}
-		problems = append(problems, j.deleteManaged(ctx, kind))
+		problems = append(problems, j.deleteLabelled(ctx, kind, client.MatchingLabels{api.ManagedLabel: api.Managed}))
 	}
 	return errors.Join(problems...)
 }
 
-// deleteManaged deletes the managed objects of one kind, each only if it is still the one that was listed.
-func (j *Joiner) deleteManaged(ctx context.Context, kind schema.GroupVersionKind) error {
+// deleteLabelled deletes the objects of one kind that carry labels, each only if it is still the one that was listed.
+func (j *Joiner) deleteLabelled(ctx context.Context, kind schema.GroupVersionKind, labels client.MatchingLabels) error {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-	err := j.member.client.List(ctx, list, client.MatchingLabels{api.ManagedLabel: api.Managed})
+	err := j.member.client.List(ctx, list, labels)
 	if apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
 		return nil
 	}

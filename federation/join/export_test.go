@@ -1,5 +1,11 @@
 package join
 
+import (
+	"context"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
 // What the tests look at from outside.
 var (
 	SharedRoles     = sharedRoles
@@ -22,6 +28,16 @@ var (
 
 // Account is the hub's identity in a member.
 type Account = account
+
+// Reaching returns a Joiner whose member is reached by a client.
+func Reaching(member client.Client) *Joiner {
+	return &Joiner{member: &Cluster{Name: "m1", client: member}, progress: func(string) {}}
+}
+
+// DeleteImports is what an unjoin does about ServiceImports.
+func (j *Joiner) DeleteImports(ctx context.Context, hub Account) error {
+	return j.deleteImports(ctx, hub)
+}
 
 // Evidence is what a cluster tells about itself.
 type Evidence = evidence

@@ -93,16 +93,13 @@ func gathered(all, part []rbacv1.PolicyRule) bool {
 // deleteSharedRoles removes the cluster roles that hubs share once no other hub is bound to them. Roles that an admin
 // labelled for aggregation are the admin's and stay.
 func (j *Joiner) deleteSharedRoles(ctx context.Context, hub account) error {
-	bindings := &rbacv1.ClusterRoleBindingList{}
-	if err := j.member.client.List(ctx, bindings); err != nil {
-		return fmt.Errorf("listing ClusterRoleBindings in %s: %w", j.member.Name, err)
+	other, err := j.otherHub(ctx, hub)
+	if err != nil {
+		return err
 	}
-	for _, other := range bindings.Items {
-		uses := other.RoleRef.Kind == "ClusterRole" && other.RoleRef.Name == api.MemberRole
-		if uses && other.Name != memberBindingName(hub.Namespace, hub.Name) {
-			j.report("clusterrole/%s kept in %s: clusterrolebinding/%s uses it", api.MemberRole, j.member.Name, other.Name)
-			return nil
-		}
+	if other != "" {
+		j.report("clusterrole/%s kept in %s: clusterrolebinding/%s uses it", api.MemberRole, j.member.Name, other)
+		return nil
 	}
 	var problems []error
 	for _, name := range []string{api.MemberRole, HubRole, DefaultTypesRole, ServicesRole} {
@@ -118,4 +115,19 @@ func (j *Joiner) deleteSharedRoles(ctx context.Context, hub account) error {
 		problems = append(problems, j.delete(ctx, j.member, live))
 	}
 	return errors.Join(problems...)
+}
+
+// otherHub returns the binding of another hub of the member; empty when there is none.
+func (j *Joiner) otherHub(ctx context.Context, hub account) (string, error) {
+	bindings := &rbacv1.ClusterRoleBindingList{}
+	if err := j.member.client.List(ctx, bindings); err != nil {
+		return "", fmt.Errorf("listing ClusterRoleBindings in %s: %w", j.member.Name, err)
+	}
+	for _, other := range bindings.Items {
+		uses := other.RoleRef.Kind == "ClusterRole" && other.RoleRef.Name == api.MemberRole
+		if uses && other.Name != memberBindingName(hub.Namespace, hub.Name) {
+			return other.Name, nil
+		}
+	}
+	return "", nil
 }

@@ -286,7 +286,8 @@ func (j *Joiner) clean(ctx context.Context, o UnjoinOptions, hub account) error 
 	for _, object := range personalGrants(hub) {
 		problems = append(problems, j.delete(ctx, j.member, object))
 	}
-	problems = append(problems, j.deleteSharedRoles(ctx, hub))
+	// Without its grants the hub, which may not have heard yet, cannot make them anew.
+	problems = append(problems, j.deleteImports(ctx, hub), j.deleteSharedRoles(ctx, hub))
 	j.tellKeptDefinitions(ctx)
 	if err := errors.Join(problems...); err != nil && !o.Force {
 		return err
@@ -319,6 +320,7 @@ func leftBehind(hub account) []string {
 	left = append(left,
 		fmt.Sprintf("serviceaccount/%s/%s", hub.Namespace, hub.Name),
 		fmt.Sprintf("clusterroles %s, %s, %s", api.MemberRole, HubRole, DefaultTypesRole),
+		"serviceimports with the label "+ManagedByLabel+"="+api.Controller+", with their services and endpointslices",
 		"clusterrole "+ServicesRole+", and the customresourcedefinitions of its serviceexports and serviceimports",
 		fmt.Sprintf("clusterrolebinding/%s, or clusterrole and clusterrolebinding/%s", memberBindingName(hub.Namespace, hub.Name), adminRoleName(hub.Name)),
 		"validatingadmissionpolicy and validatingadmissionpolicybinding/"+guardName(hub.Namespace, hub.Name),
