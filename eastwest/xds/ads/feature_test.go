@@ -228,6 +228,16 @@ func TestARefusedVersionIsNotSentAgain(t *testing.T) {
 	}
 }
 
+func TestWhatIsAskedForAgainIsSentEvenIfItWasRefused(t *testing.T) {
+	w, p := setup(t)
+	w.Change(EDS, "a=bad", "b=1")
+	c := p.Delta(t, "n")
+	c.Request(EDS, "a", "b").Says("a=bad", "b=1").Refuse(`"a": no`)
+	c.Quiet()
+	c.Request(EDS, "a").Equals("a=bad")
+	c.Quiet()
+}
+
 func TestARefusalBlamesWhatItNames(t *testing.T) {
 	w, p := setup(t)
 	w.Change(LDS, "web:80=1", "web:8080=1", "my-web:80=1", "x/web:80=1")

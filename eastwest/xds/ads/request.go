@@ -181,7 +181,7 @@ func (s *session) deltaInterest(sub *subscription, r request, first bool) intere
 	change := interest{wildcard: sub.turn(wildcard)}
 	for name := range added {
 		if rec := sub.records[name]; rec.named {
-			rec.force = true
+			rec.force, rec.rejected = true, false // it asks for what it refused
 			sub.records[name] = rec
 			sub.dirty[name] = struct{}{}
 			sub.asking = true
