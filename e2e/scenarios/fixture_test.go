@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -31,6 +32,10 @@ const (
 	readyTimeout = 60 * time.Second
 	graceTimeout = 10 * time.Second // for a member that was started again and is about to be found ready
 	poll         = 100 * time.Millisecond
+
+	// Hub programs listen below the ports of labs: one that starts while a member is dead must not take that member's.
+	firstHubPort = 10000
+	hubPorts     = 10000
 )
 
 var members = []string{"m1", "m2"}
@@ -330,7 +335,7 @@ func (f *fixture) startHub(ctx context.Context, name string, limit time.Duration
 	if f.hub(name).Activity() != lab.Gone {
 		return fmt.Errorf("hub program %s runs already", name)
 	}
-	ports := lab.NewPorts(nil)
+	ports := lab.NewPorts(func() int { return firstHubPort + rand.IntN(hubPorts) })
 	metrics, err := ports.Free()
 	if err != nil {
 		return err
