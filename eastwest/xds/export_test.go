@@ -17,6 +17,16 @@ func NewFollower(s *Source, client translate.Client) *Follower {
 	return &Follower{newFilling(s, client), map[ads.Key]string{}}
 }
 
+// Filling does for the zone of a view what Fill does when it begins, and in the end what it does then.
+func (s *Source) Filling(view string) (end func()) {
+	who, err := parse(view)
+	if err != nil {
+		panic(err)
+	}
+	s.fill(who)
+	return func() { s.forget(who) }
+}
+
 // Step goes to a snapshot, and returns how many resources were translated.
 func (f *Follower) Step(snapshot *clusterset.Snapshot) int {
 	update, _ := f.filling.step(snapshot)

@@ -17,6 +17,7 @@ func (s *Source) Fill(ctx context.Context, v *ads.View) error {
 	if err != nil {
 		return err
 	}
+	s.fill(who)
 	defer s.forget(who)
 	defer s.metrics.gone(who)
 	f := newFilling(s, who)

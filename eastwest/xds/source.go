@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ const (
 	maxZones = 64
 	// maxZone is the longest zone: that of a label's value.
 	maxZone = 63
+	// unusedZone is how long a zone counts for a client that was let in but got no view, because its stream ended first.
+	unusedZone = time.Minute
 	// firstSnapshot is how long a client waits for a hub that has not read its members yet.
 	firstSnapshot = 10 * time.Second
 )
@@ -63,7 +66,13 @@ type Source struct {
 	metrics   *metrics
 
 	mu    sync.Mutex
-	zones map[translate.Client]map[string]struct{} // by flavour and cluster: the zones that have views
+	zones map[translate.Client]map[string]zoneUse // by flavour and cluster: the zones that have views
+}
+
+// zoneUse is the use of a zone.
+type zoneUse struct {
+	fills    int // views that are being filled
+	admitted time.Time
 }
 
 var _ ads.Source = (*Source)(nil)
@@ -72,7 +81,7 @@ var _ ads.Source = (*Source)(nil)
 func NewSource(o Options) *Source {
 	return &Source{
 		snapshots: o.Snapshots, identify: o.Identify, log: o.Log,
-		metrics: newMetrics(), zones: map[translate.Client]map[string]struct{}{},
+		metrics: newMetrics(), zones: map[translate.Client]map[string]zoneUse{},
 	}
 }
 
@@ -133,18 +142,36 @@ func (s *Source) zone(client translate.Client, zone string) string {
 	defer s.mu.Unlock()
 	place := placeOf(client)
 	zones := s.zones[place]
-	if _, known := zones[zone]; known {
-		return zone
-	}
-	if len(zones) >= maxZones {
-		return ""
-	}
 	if zones == nil {
-		zones = map[string]struct{}{}
+		zones = map[string]zoneUse{}
 		s.zones[place] = zones
 	}
-	zones[zone] = struct{}{}
+	use, known := zones[zone]
+	if !known && len(zones) >= maxZones {
+		maps.DeleteFunc(zones, func(_ string, use zoneUse) bool { return use.fills == 0 && time.Since(use.admitted) > unusedZone })
+		if len(zones) >= maxZones {
+			return ""
+		}
+	}
+	use.admitted = time.Now()
+	zones[zone] = use
 	return zone
+}
+
+// fill keeps the zone of a view that begins.
+func (s *Source) fill(client translate.Client) {
+	if client.From.Zone == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	place := placeOf(client)
+	if s.zones[place] == nil {
+		s.zones[place] = map[string]zoneUse{}
+	}
+	use := s.zones[place][client.From.Zone]
+	use.fills++
+	s.zones[place][client.From.Zone] = use
 }
 
 // forget frees the zone of a view that ends.
@@ -152,7 +179,12 @@ func (s *Source) forget(client translate.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	place := placeOf(client)
-	delete(s.zones[place], client.From.Zone)
+	use, known := s.zones[place][client.From.Zone]
+	if use.fills--; use.fills > 0 {
+		s.zones[place][client.From.Zone] = use // the next view of that name began before this one ended
+	} else if known {
+		delete(s.zones[place], client.From.Zone)
+	}
 	if len(s.zones[place]) == 0 {
 		delete(s.zones, place)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -64,6 +66,46 @@ func TestZonesAreBounded(t *testing.T) {
 	if len(views) != 65 || !views["proxy/m1/"] {
 		t.Errorf("%d views; want 64 with zones and one without", len(views))
 	}
+}
+
+// TestZonesComeFree holds that only views use up zones, not clients that left before they had one.
+func TestZonesComeFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := xds.NewSource(xds.Options{Snapshots: shop(t), Log: testr.New(t), Identify: func(*peer.Peer) (xds.Identity, error) {
+			return xds.Identity{Cluster: "m1"}, nil
+		}})
+		admit := func(zone string) string {
+			got, err := source.Admit(t.Context(), ads.Client{Node: &corev3.Node{Locality: &corev3.Locality{Zone: zone}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got.View
+		}
+		for i := range 64 {
+			admit(fmt.Sprintf("z%d", i))
+		}
+		end, endNext := source.Filling("proxy/m1/z0"), source.Filling("proxy/m1/z0") // a view begins before the one before it ended
+		if view := admit("new"); view != "proxy/m1/" {
+			t.Errorf("a zone too many has the view %s", view)
+		}
+		<-time.After(2 * time.Minute)
+		for i := range 63 {
+			if zone := fmt.Sprintf("new%d", i); admit(zone) != "proxy/m1/"+zone {
+				t.Fatalf("zone %s is not free, though nobody uses the old ones", zone)
+			}
+		}
+		if view := admit("more"); view != "proxy/m1/" {
+			t.Errorf("beside the view that is filled, 64 zones have views: %s", view)
+		}
+		end()
+		if view := admit("more"); view != "proxy/m1/" {
+			t.Errorf("the zone of a view is taken for free: %s", view)
+		}
+		endNext()
+		if view := admit("more"); view != "proxy/m1/more" {
+			t.Errorf("after a view ended its zone is not free: %s", view)
+		}
+	})
 }
 
 func TestAClientWithoutIdentityIsRefused(t *testing.T) {
