@@ -206,7 +206,9 @@ func TestArchiveOfTwoLeaders(t *testing.T) {
 	record := func(services int) *exports.Record {
 		return &exports.Record{Member: "c1", UID: "u1", ID: "berlin", Time: born.UTC(), Known: known(services)}
 	}
-	store := func(archive *exports.ConfigMaps, services int) error { return archive.Store(t.Context(), record(services)) }
+	store := func(archive *exports.ConfigMaps, services int) error {
+		return archive.Store(t.Context(), record(services))
+	}
 	if err := store(open(), 3); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func (s *site) byName() claim {
 // checked is the claim of an id that somebody wrote, or the fallback if it is none.
 func checked(id, where string, fallback claim) claim {
 	if flaws := validation.IsDNS1123Label(id); len(flaws) > 0 {
-		fallback.flaw = fmt.Sprintf("%s %q is no cluster id: %s", where, id, strings.Join(flaws, "; "))
+		fallback.flaw = fmt.Sprintf("%s %.80q is no cluster id: %s", where, id, strings.Join(flaws, "; "))
 		return fallback
 	}
 	return claim{id: id}

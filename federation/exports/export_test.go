@@ -1,6 +1,7 @@
 package exports
 
 import (
+	"context"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -78,6 +79,53 @@ func (p *Play) Publish() *clusterset.Snapshot {
 	p.table.settle()
 	return p.table.builder.Publish()
 }
+
+// Most sets how much of one kind is kept of one member.
+func (p *Play) Most(bytes int) { p.table.most = bytes }
+
+// List tells of all objects of a kind.
+func (p *Play) List(member string, kind Kind, objects ...runtime.Object) {
+	f := &fact{kind: kind, news: newsList}
+	for _, object := range objects {
+		i, err := decode(kind, object)
+		if err != nil {
+			panic(err)
+		}
+		f.items = append(f.items, i)
+	}
+	p.tell(member, f)
+}
+
+// State returns the state of a member.
+func (p *Play) State(member string) ClusterState { return p.table.sites[member].state() }
+
+// LeftOut tells whether the worker of a kind is told to begin anew.
+func (p *Play) LeftOut(member string, kind Kind) bool {
+	return p.table.sites[member].line.full[kind].Load()
+}
+
+// Inbox is what workers tell, with nobody who takes it.
+type Inbox struct{ inbox inbox }
+
+// NewInbox returns an empty one, and lines that tell it things.
+func NewInbox() (*Inbox, [2]func(ctx context.Context, object runtime.Object)) {
+	b := &Inbox{inbox{signal: make(chan struct{}, 1)}}
+	var tell [2]func(ctx context.Context, object runtime.Object)
+	for at := range tell {
+		l := &line{}
+		tell[at] = func(ctx context.Context, object runtime.Object) {
+			i, err := decode(kindSlices, object)
+			if err != nil {
+				panic(err)
+			}
+			b.inbox.bring(ctx, change{line: l, fact: &fact{kind: kindSlices, news: newsItem, item: i}})
+		}
+	}
+	return b, tell
+}
+
+// Take takes what has arrived, and returns how much that is.
+func (b *Inbox) Take() int { return len(b.inbox.take()) }
 
 // Inject tells a Watcher that runs of an object of a member, as a worker would: decoded at this moment.
 func Inject(w *Watcher, member string, kind Kind, object runtime.Object) {

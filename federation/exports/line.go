@@ -41,6 +41,7 @@ type line struct {
 	site   *site
 	cancel context.CancelFunc
 	wake   []chan struct{}
+	full   [kinds]atomic.Bool // something was left out: the worker has to begin anew
 }
 
 // hurry cuts short the pauses of workers that failed.
@@ -85,7 +86,8 @@ func (w *Watcher) connect(ctx context.Context, s *site) {
 		started := &worker{
 			kind: k, cluster: member.Name, sources: sources[k], wake: wake,
 			now: w.now, seen: eventsSeen.WithLabelValues(member.Name, k.String()),
-			tell: func(seen time.Time, f *fact) { w.inbox.push(change{line: l, seen: seen, fact: f}) },
+			tell: func(seen time.Time, f *fact) { w.inbox.bring(ctx, change{line: l, seen: seen, fact: f}) },
+			full: &l.full[k],
 		}
 		started.listed = s.feeds[k].listed
 		w.workers.Go(func() { started.run(ctx) })
@@ -241,6 +243,14 @@ type single struct {
 
 // RoundTrip implements http.RoundTripper.
 func (s *single) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := s.send(r)
+	if err != nil {
+		return nil, err
+	}
+	return bounded(r, answer), nil
+}
+
+func (s *single) send(r *http.Request) (*http.Response, error) {
 	if s.begun.CompareAndSwap(false, true) {
 		defer close(s.opened)
 		return s.next.RoundTrip(r)

@@ -29,6 +29,7 @@ type site struct {
 	slices   sliceStore
 	nodes    nodeStore
 	property string
+	sizes    [kinds]int // of what is held, in bytes, about
 
 	record *Record // restored; nil once everything has been listed
 
@@ -154,6 +155,15 @@ func (s *site) names(kind Kind) []key {
 
 // put takes in one object; an item without a fact says that there is none.
 func (s *site) put(kind Kind, i item) {
+	held := s.held(kind, i.name)
+	grows := i.size() - held.size()
+	if grows > 0 && s.sizes[kind]+grows > s.table.most {
+		s.leaveOut(kind)
+		return
+	}
+	if kind != kindProperty { // of which there is one
+		s.sizes[kind] += grows
+	}
 	switch kind {
 	case kindExports:
 		s.putExport(i)
@@ -172,6 +182,35 @@ func (s *site) put(kind Kind, i item) {
 		if i.name.Name == propertyName {
 			s.property = i.property
 		}
+	}
+}
+
+// held returns what is held of one object, without what takes no room.
+func (s *site) held(kind Kind, name key) item {
+	i := item{name: name}
+	switch kind {
+	case kindExports:
+		i.export = s.exports[name]
+	case kindServices:
+		i.service, i.derived = s.services[name], s.derived.byName[name]
+	case kindSlices:
+		i.slice = s.slices.byName[name]
+	case kindNodes:
+		if node, found := s.nodes.byName[clusterset.Intern(name.Name)]; found {
+			i.node = &node
+		}
+	case kindProperty:
+	}
+	return i
+}
+
+// leaveOut notes that there is more of a kind than is kept, and has its worker begin anew: until everything fits, the site is
+// out of step, and says so.
+func (s *site) leaveOut(kind Kind) {
+	s.feeds[kind].state, s.feeds[kind].message = StateUnreachable, tooMuch(kind).Error()
+	s.table.stale[s] = struct{}{}
+	if s.line != nil {
+		s.line.full[kind].Store(true)
 	}
 }
 

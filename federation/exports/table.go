@@ -18,6 +18,7 @@ type table struct {
 	log     logr.Logger
 	now     func() time.Time
 	builder *clusterset.Builder
+	most    int // maxKnown
 
 	sites   map[string]*site                 // by the member's name
 	infos   map[string]*v1alpha1.ClusterInfo // may come before the member
@@ -39,6 +40,7 @@ func newTable(log logr.Logger, now func() time.Time) *table {
 		log:     log,
 		now:     now,
 		builder: clusterset.NewBuilder(uint64(now().UnixNano())),
+		most:    maxKnown,
 		sites:   map[string]*site{},
 		infos:   map[string]*v1alpha1.ClusterInfo{},
 		records: map[string]Record{},

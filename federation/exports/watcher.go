@@ -244,12 +244,39 @@ type change struct {
 	fact  *fact
 }
 
-// inbox takes changes from many for the one that applies them. It never blocks who brings them.
+// inbox takes changes from many for the one that applies them. Workers of a member that tells more than can be applied wait;
+// nobody else does.
 type inbox struct {
 	signal chan struct{} // holds one token while there is something to take
 
 	mu      sync.Mutex
 	changes []change
+	waiting map[*line]int // bytes of changes
+	taken   chan struct{} // closed when they are taken
+}
+
+// bring is push for workers: it waits until there is room, or ctx ends and with it the use of what is brought.
+func (b *inbox) bring(ctx context.Context, c change) {
+	size := c.fact.size()
+	for {
+		b.mu.Lock()
+		if b.waiting == nil {
+			b.waiting, b.taken = map[*line]int{}, make(chan struct{})
+		}
+		before, taken := b.waiting[c.line], b.taken
+		if before == 0 || before+size <= maxWaiting {
+			b.waiting[c.line] += size
+			b.mu.Unlock()
+			b.push(c)
+			return
+		}
+		b.mu.Unlock()
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (b *inbox) push(changes ...change) {
@@ -268,5 +295,9 @@ func (b *inbox) take() []change {
 	defer b.mu.Unlock()
 	changes := b.changes
 	b.changes = nil
+	if len(b.waiting) > 0 {
+		close(b.taken)
+		b.waiting = nil
+	}
 	return changes
 }

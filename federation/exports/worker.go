@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +28,11 @@ const (
 	listTimeout = 60 * time.Second
 	pageSize    = 500
 	// watchLeast is how long a watch is asked to last at least; twice that at most.
-	watchLeast    = 5 * time.Minute
+	watchLeast = 5 * time.Minute
+	// watchSlack is how much later than asked for a watch may end before it is ended: what is on the way may have lost it.
+	watchSlack = 30 * time.Second
+	// pauseAbsent is the pause while the cluster does not serve the kind, which costs two short answers to see.
+	pauseAbsent   = 2 * time.Second
 	servesTimeout = 10 * time.Second
 )
 
@@ -40,7 +45,9 @@ type worker struct {
 	tell    func(seen time.Time, f *fact)
 	now     func() time.Time
 	seen    prometheus.Counter
+	full    *atomic.Bool // the hub had to leave something out
 
+	budget  budget
 	state   State
 	message string
 	listed  bool // of the site, by this worker or one before
@@ -52,6 +59,7 @@ var errRelist = errors.New("the watch has to begin anew")
 
 // run follows the kind until ctx ends.
 func (w *worker) run(ctx context.Context) {
+	ctx = w.budget.with(ctx)
 	pause := pauseFirst
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -62,11 +70,14 @@ func (w *worker) run(ctx context.Context) {
 		if errors.Is(err, errRelist) {
 			err = nil
 		}
-		if err == nil || time.Since(began) > pauseMost {
+		if time.Since(began) > pauseMost {
 			pause = pauseFirst
 		}
 		if err != nil {
 			w.fail(ctx, err)
+		}
+		if w.state == StateNotInstalled {
+			pause = min(pause, pauseAbsent)
 		}
 		timer := time.NewTimer(pause + rand.N(pause/5)) //nolint:gosec // G404: jitter
 		select {
@@ -83,8 +94,10 @@ func (w *worker) run(ctx context.Context) {
 // once lists the kind in the best version that is served, and watches it until that breaks.
 func (w *worker) once(ctx context.Context) error {
 	var err error
+	w.full.Store(false)
 	for i := range w.sources {
 		source := &w.sources[i]
+		w.budget.renew()
 		err = w.followSource(ctx, source)
 		if !isNotServed(err) {
 			return err
@@ -118,7 +131,9 @@ func (w *worker) stream(ctx context.Context, s *edition) error {
 	options.AllowWatchBookmarks = true
 	options.SendInitialEvents = new(true)
 	options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
-	events, err := s.watch(ctx, options)
+	bounded, cancel := context.WithTimeout(ctx, ending(options))
+	defer cancel()
+	events, err := s.watch(bounded, options)
 	switch {
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return errNoStreaming
@@ -134,7 +149,13 @@ func (w *worker) stream(ctx context.Context, s *edition) error {
 	if err != nil {
 		return err
 	}
+	cancel()
 	return w.watch(ctx, s, version)
+}
+
+// ending is how long a watch may last at most.
+func ending(options metav1.ListOptions) time.Duration {
+	return time.Duration(*options.TimeoutSeconds)*time.Second + watchSlack
 }
 
 func (w *worker) options(s *edition) metav1.ListOptions {
@@ -149,7 +170,7 @@ func (w *worker) options(s *edition) metav1.ListOptions {
 
 // initial reads a streamed list up to its end.
 func (w *worker) initial(ctx context.Context, events watch.Interface) (version string, err error) {
-	var items []item
+	all := gathered{kind: w.kind}
 	stalled := time.NewTimer(stallTimeout)
 	defer stalled.Stop()
 	for {
@@ -157,7 +178,7 @@ func (w *worker) initial(ctx context.Context, events watch.Interface) (version s
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-stalled.C:
-			if len(items) > 0 {
+			if len(all.items) > 0 {
 				return "", errNoStreaming // an old server ignores the wish, and never says that it is done
 			}
 			return "", fmt.Errorf("listing %s: nothing arrived for %s", w.kind, stallTimeout)
@@ -166,18 +187,17 @@ func (w *worker) initial(ctx context.Context, events watch.Interface) (version s
 				return "", fmt.Errorf("listing %s: the connection ended before the list did", w.kind)
 			}
 			stalled.Reset(stallTimeout)
+			w.budget.renew()
 			if event.Type == watch.Bookmark {
 				if version, done := endOfList(event.Object); done {
-					w.running(items)
+					w.running(all.items)
 					return version, nil
 				}
 				continue
 			}
-			i, err := w.element(event)
-			if err != nil {
+			if err := all.add(w.element(event)); err != nil {
 				return "", err
 			}
-			items = append(items, i)
 		}
 	}
 }
@@ -205,7 +225,7 @@ func endOfList(bookmark runtime.Object) (version string, done bool) {
 
 // list reads a list page by page.
 func (w *worker) list(ctx context.Context, s *edition) (version string, err error) {
-	var items []item
+	all := gathered{kind: w.kind}
 	options := w.options(s)
 	options.TimeoutSeconds = nil
 	options.Limit = pageSize
@@ -215,9 +235,7 @@ func (w *worker) list(ctx context.Context, s *edition) (version string, err erro
 			return "", err
 		}
 		err = meta.EachListItem(page, func(object runtime.Object) error {
-			i, err := decode(w.kind, object)
-			items = append(items, i)
-			return err
+			return all.add(decode(w.kind, object))
 		})
 		if err != nil {
 			return "", fmt.Errorf("reading a list of %s: %w", w.kind, err)
@@ -227,7 +245,7 @@ func (w *worker) list(ctx context.Context, s *edition) (version string, err erro
 			return "", fmt.Errorf("reading a list of %s: %w", w.kind, err)
 		}
 		if about.GetContinue() == "" {
-			w.running(items)
+			w.running(all.items)
 			return about.GetResourceVersion(), nil
 		}
 		options.Continue, options.ResourceVersion = about.GetContinue(), ""
@@ -237,6 +255,7 @@ func (w *worker) list(ctx context.Context, s *edition) (version string, err erro
 func (w *worker) page(ctx context.Context, s *edition, options metav1.ListOptions) (runtime.Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+	w.budget.renew()
 	page, err := s.list(ctx, options)
 	if err != nil {
 		return nil, fmt.Errorf("listing %s: %w", s.resource.Resource, err)
@@ -251,18 +270,26 @@ func (w *worker) watch(ctx context.Context, s *edition, version string) error {
 		options.AllowWatchBookmarks = true
 		options.ResourceVersion = version
 		began := time.Now()
-		events, err := s.watch(ctx, options)
-		if err != nil {
-			return ended(fmt.Errorf("watching %s: %w", s.resource.Resource, err))
-		}
-		version, err = w.drain(ctx, events, version)
-		if err != nil {
+		w.budget.renew()
+		var err error
+		if version, err = w.continued(ctx, s, options); err != nil {
 			return err
 		}
 		if time.Since(began) < time.Second {
 			return fmt.Errorf("watching %s: the connection ended as soon as it began", s.resource.Resource)
 		}
 	}
+}
+
+// continued watches once from the version in the options.
+func (w *worker) continued(ctx context.Context, s *edition, options metav1.ListOptions) (version string, err error) {
+	bounded, cancel := context.WithTimeout(ctx, ending(options))
+	defer cancel()
+	events, err := s.watch(bounded, options)
+	if err != nil {
+		return "", ended(fmt.Errorf("watching %s: %w", s.resource.Resource, err))
+	}
+	return w.drain(ctx, events, options.ResourceVersion)
 }
 
 // drain tells of events until the watch ends, and returns the version that it has come to.
@@ -273,9 +300,13 @@ func (w *worker) drain(ctx context.Context, events watch.Interface, version stri
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case event, open := <-events.ResultChan():
+			if w.full.Load() {
+				return "", tooMuch(w.kind)
+			}
 			if !open {
 				return version, nil
 			}
+			w.budget.renew()
 			var err error
 			if version, err = w.event(event); err != nil {
 				return "", err
@@ -326,7 +357,7 @@ func (w *worker) fail(ctx context.Context, err error) {
 		if w.lacks(ctx) {
 			state = StateNotInstalled // who may not list what is not there is told the former
 		}
-	case isNotServed(err) && w.lacks(ctx):
+	case isNotServed(err) && (w.state == StateNotInstalled || w.lacks(ctx)):
 		state = StateNotInstalled
 	}
 	if state == w.state && err.Error() == w.message {
@@ -344,6 +375,7 @@ func (w *worker) fail(ctx context.Context, err error) {
 func (w *worker) lacks(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, servesTimeout)
 	defer cancel()
+	w.budget.renew()
 	for i := range w.sources {
 		if w.sources[i].serves == nil {
 			return false

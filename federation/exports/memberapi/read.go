@@ -283,12 +283,13 @@ func (s *Server) follow(st *stream, r *http.Request, f follower) {
 		at, _ := slices.BinarySearchFunc(events, f.version+1, func(e event, v uint64) int { return int(int64(e.version) - int64(v)) }) //nolint:gosec // G115: small
 		events = events[at:]
 		grown, moved, sent, version := f.res.grown, s.moved, s.sent, s.version
-		failing := s.down != None || s.faults[st.gvr] != None
+		fault := s.faults[st.gvr]
+		failing := s.down != None || fault != None && fault != Expire
 		s.mu.Unlock()
 		switch {
 		case gone || failing:
 			return
-		case expired:
+		case expired, fault == Expire:
 			_ = st.expire()
 			return
 		}

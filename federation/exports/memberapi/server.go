@@ -4,7 +4,9 @@
 package memberapi
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -43,6 +45,8 @@ const (
 	Refuse        // 503
 	Abort         // end the connection without an answer
 	Unknown       // 404 although the resource is served, as a proxy on the way would
+	Expire        // list, and then say that the version is too old to watch from
+	Endless       // send something that never ends
 )
 
 // Server is an API server in memory. Its methods may be called by anybody at any time.
@@ -253,7 +257,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case Unknown:
 		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound, "there is nothing here")
 		return
-	case None:
+	case Endless:
+		endless(w, r)
+		return
+	case None, Expire:
 	}
 	switch {
 	case r.URL.Path == "/readyz":
@@ -322,6 +329,18 @@ func (s *Server) discover(w http.ResponseWriter, path string) {
 		return
 	}
 	writeJSON(w, http.StatusOK, &list)
+}
+
+// endless sends an object that does not end before the client has had enough, or 256 MiB.
+func endless(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", runtime.ContentTypeJSON)
+	_, _ = io.WriteString(w, `{"type":"ADDED","object":{"kind":"`)
+	chunk := bytes.Repeat([]byte("x"), 1<<20)
+	for i := 0; i < 256 && r.Context().Err() == nil; i++ {
+		if _, err := w.Write(chunk); err != nil {
+			return
+		}
+	}
 }
 
 func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
