@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +26,8 @@ type Feed struct {
 	Registry  *Registry
 	Client    client.Client // of the host cluster, reading through its cache
 	Namespace string        // of the hub
+
+	mu sync.Mutex // from looking at a member until its registration is up to date: older news never comes after newer
 }
 
 // live is a runnable that needs no leader.
@@ -88,7 +91,8 @@ func (f *Feed) ensureAll(ctx context.Context) error {
 		return fmt.Errorf("listing member clusters: %w", err)
 	}
 	for i := range list.Items {
-		if err := f.ensure(ctx, &list.Items[i]); err != nil {
+		// It is looked at again: it may have changed, or gone, since it was listed.
+		if err := f.sync(ctx, client.ObjectKeyFromObject(&list.Items[i])); err != nil {
 			return err
 		}
 	}
@@ -101,16 +105,23 @@ func (f *Feed) Reconcile(ctx context.Context, request reconcile.Request) (reconc
 	if request.Name == everyMember {
 		return reconcile.Result{}, f.ensureAll(ctx)
 	}
+	return reconcile.Result{}, f.sync(ctx, request.NamespacedName)
+}
+
+// sync brings the registration of one member up to date.
+func (f *Feed) sync(ctx context.Context, name types.NamespacedName) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var kfc corev1b1.KubeFedCluster
-	if err := f.Client.Get(ctx, request.NamespacedName, &kfc); err != nil {
+	if err := f.Client.Get(ctx, name, &kfc); err != nil {
 		if !apierrors.IsNotFound(err) {
-			return reconcile.Result{}, fmt.Errorf("reading KubeFedCluster %q: %w", request.Name, err)
+			return fmt.Errorf("reading KubeFedCluster %q: %w", name.Name, err)
 		}
-		f.Registry.remove(request.Name)
-		forgetMember(request.Name)
-		return reconcile.Result{}, nil
+		f.Registry.remove(name.Name)
+		forgetMember(name.Name)
+		return nil
 	}
-	return reconcile.Result{}, f.ensure(ctx, &kfc)
+	return f.ensure(ctx, &kfc)
 }
 
 // ensure registers a member, or forgets one that is being deleted.
