@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -185,7 +188,24 @@ func (h *host) certificate(ctx context.Context, name string) (*corev1.Secret, er
 			return nil, fmt.Errorf("%s of the host cluster (context %q) has no %s. Delete it: the leading hub makes it anew", where, h.context, key)
 		}
 	}
+	if ended, has := endOf(secret.Data[corev1.TLSCertKey], time.Now()); has {
+		return nil, fmt.Errorf("the certificate in %s of the host cluster (context %q) ended on %s. The leading hub renews it long before, and within "+
+			"seconds when it starts: is one running, and is its clock right? See its log", where, h.context, ended.UTC().Format(time.RFC3339))
+	}
 	return secret, nil
+}
+
+// endOf returns when a certificate ended, if it has. What is no certificate is told of by those who use it.
+func endOf(certPEM []byte, now time.Time) (time.Time, bool) {
+	block, _ := pem.Decode(certPEM)
+	if block == nil {
+		return time.Time{}, false
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return certificate.NotAfter, now.After(certificate.NotAfter)
 }
 
 func certificateFiles() []string {

@@ -218,6 +218,26 @@ func clientTLS(t *testing.T, secret *corev1.Secret) *tls.Config {
 }
 
 // TestBootstrap feeds the file to gRPC's own parser, and connects with gRPC's own credentials for it.
+// A certificate that has ended is the reason that is told, not that no hub answers.
+func TestCertificateEnded(t *testing.T) {
+	h, err := newWorld(Hansa, "kind: Namespace\napiVersion: v1\nmetadata: {name: x}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper := identity.NewKeeper(identity.KeeperOptions{
+		Client: h.client, Namespace: api.DefaultNamespace, Log: logr.Discard(),
+		ClusterID: func(string) (string, bool) { return "", false },
+		Now:       func() time.Time { return time.Now().Add(-identity.AdminLifetime - time.Hour) },
+	})
+	if problems := keeper.Keep(t.Context()); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	(&hub{host: h}).announce(t, deaf(t))
+	if _, _, err := execute(t, h, "xds", "clients"); err == nil || !strings.Contains(err.Error(), "hansa-xds-admin") || !strings.Contains(err.Error(), "ended on") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestBootstrap(t *testing.T) {
 	h := newHub(t)
 	h.announce(t, h.addr)
