@@ -29,6 +29,9 @@ const drainTimeout = 2 * time.Second
 // clusterStreams is how many streams one identity may have: all gRPC clients of a cluster share one.
 const clusterStreams = 4096
 
+// allStreams is how many streams there may be in all: no cluster alone takes the place of the others.
+const allStreams = 16 * clusterStreams
+
 // discovery serves xDS: every replica of the hub does, from what it watches itself.
 type discovery struct {
 	listener net.Listener
@@ -93,7 +96,7 @@ func newDiscovery(listener net.Listener, snapshots xds.Snapshots, who *identity.
 	d := &discovery{listener: listener, log: log, ready: []<-chan struct{}{who.Ready()}}
 	d.server = ads.New(ads.Config{
 		Source: source, Kinds: xds.Kinds(), Log: log,
-		Limits:      ads.Limits{StreamsPerClient: clusterStreams},
+		Limits:      ads.Limits{Streams: allStreams, StreamsPerClient: clusterStreams},
 		Credentials: credentials.NewTLS(who.TLSConfig()),
 		Register: func(registrar grpc.ServiceRegistrar) {
 			statusv3.RegisterClientStatusDiscoveryServiceServer(registrar, xds.NewStatus(clients{d}, adminsOnly(who)))
