@@ -40,6 +40,13 @@ type announcer struct {
 	ready     <-chan struct{} // closed once there are roots
 	leads     <-chan struct{}
 	log       logr.Logger
+	seen      map[string]renewal
+}
+
+// renewal is the last one of a Lease that this replica has seen, by its own clock: those of others may be wrong.
+type renewal struct {
+	was time.Time // as written
+	at  time.Time // when it was new here
 }
 
 // NeedLeaderElection says that every replica tells of itself.
@@ -130,6 +137,7 @@ func (a *announcer) publish(ctx context.Context) error {
 	if err := a.reader.List(ctx, &leases, client.InNamespace(a.namespace), client.HasLabels{replicaLabel}); err != nil {
 		return fmt.Errorf("listing the Leases of hubs: %w", err)
 	}
+	a.witness(leases.Items, time.Now())
 	alive, gone := addresses(leases.Items, time.Now())
 	for i := range gone {
 		if err := client.IgnoreNotFound(a.client.Delete(ctx, &gone[i], client.Preconditions{UID: &gone[i].UID})); err != nil {
@@ -153,6 +161,28 @@ func (a *announcer) publish(ctx context.Context) error {
 		return fmt.Errorf("keeping ConfigMap %s: %w", key, err)
 	}
 	return nil
+}
+
+// witness gives Leases that were renewed under this replica's eyes the time of that, so that a replica whose clock is behind
+// is not taken for dead.
+func (a *announcer) witness(leases []coordinationv1.Lease, now time.Time) {
+	seen := make(map[string]renewal, len(leases))
+	for i := range leases {
+		lease := &leases[i]
+		if lease.Spec.RenewTime == nil {
+			continue
+		}
+		last, known := a.seen[lease.Name]
+		if known && !last.was.Equal(lease.Spec.RenewTime.Time) {
+			last.at = now
+		}
+		last.was = lease.Spec.RenewTime.Time
+		seen[lease.Name] = last
+		if last.at.After(last.was) {
+			lease.Spec.RenewTime = &metav1.MicroTime{Time: last.at}
+		}
+	}
+	a.seen = seen
 }
 
 // addresses returns the addresses of replicas that live, sorted and each once, and the Leases of those long gone.

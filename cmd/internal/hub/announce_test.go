@@ -68,6 +68,27 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// A replica whose clock is ten minutes behind lives as long as it renews its Lease.
+func TestClockBehind(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	lease := func(renewed time.Time) []coordinationv1.Lease {
+		made := coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "behind", Annotations: map[string]string{"hansa.dev/xds-address": "10.0.0.1:15010"}}}
+		made.Spec.RenewTime = &metav1.MicroTime{Time: renewed}
+		return []coordinationv1.Lease{made}
+	}
+	behind := now.Add(-10 * time.Minute)
+	looks := []time.Time{now, now.Add(5 * time.Second), now.Add(10 * time.Second)}
+	alive, gone := hub.Witness(looks, [][]coordinationv1.Lease{lease(behind), lease(behind.Add(5 * time.Second)), lease(behind.Add(5 * time.Second))})
+	if !cmp.Equal(alive, []string{"10.0.0.1:15010"}) || gone != nil {
+		t.Errorf("alive: %v, gone: %v", alive, gone)
+	}
+	looks[2] = now.Add(time.Minute)
+	alive, _ = hub.Witness(looks, [][]coordinationv1.Lease{lease(behind), lease(behind.Add(5 * time.Second)), lease(behind.Add(5 * time.Second))})
+	if alive != nil {
+		t.Errorf("it renews no more, and is alive: %v", alive)
+	}
+}
+
 // Two replicas announce themselves; the leader's ConfigMap has both, and one less when a replica ends.
 func TestAnnounce(t *testing.T) {
 	const namespace = "kube-federation-system"

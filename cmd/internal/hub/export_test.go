@@ -45,3 +45,13 @@ func Announce(ctx context.Context, c client.Client, namespace, replica, address 
 
 // GCPercent is how much a heap of a size may grow.
 func GCPercent(live uint64) int { return gcPercent(live) }
+
+// Witness lets one leader look at Leases at several times, and returns the addresses that it takes for alive at the last.
+func Witness(looks []time.Time, leases [][]coordinationv1.Lease) (alive, gone []string) {
+	a := &announcer{}
+	for i, now := range looks {
+		a.witness(leases[i], now)
+		alive, gone = Addresses(leases[i], now)
+	}
+	return alive, gone
+}
