@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
@@ -45,8 +46,8 @@ func (r *recorded) table(now time.Time) *serviceTable {
 			record = nil // of another registration by the same name
 		}
 		facts := factsOf(infos[name], record)
-		if facts.ID == "" {
-			continue // the hub has not looked at it yet
+		if facts.ID == "" || ownsNoID(infos[name]) {
+			continue // the hub has not looked at it yet, or leaves it out, whatever it had recorded before
 		}
 		t.clusters[name] = facts.ID
 		builder.SetCluster(facts)
@@ -61,6 +62,11 @@ func (r *recorded) table(now time.Time) *serviceTable {
 	}
 	t.snapshot = builder.Publish()
 	return t
+}
+
+// ownsNoID tells whether the hub uses nothing of a member, since it has no id of its own.
+func ownsNoID(info *v1alpha1.ClusterInfo) bool {
+	return info != nil && info.Status.ClusterID == "" && meta.IsStatusConditionFalse(info.Status.Conditions, exports.ConditionAccepted)
 }
 
 // factsOf returns what is known of a cluster: what people say of it, and what the leading hub has found out. Both
