@@ -282,6 +282,7 @@ type Keeper struct {
 	Archive Archive
 
 	stored map[string]stored
+	told   map[string]string // the error that was logged last of a member
 }
 
 // stored is what was stored of one member last.
@@ -301,6 +302,7 @@ func (k *Keeper) Start(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	k.told = map[string]string{}
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	for round := 0; ; round++ {
@@ -340,11 +342,13 @@ func (k *Keeper) keep(ctx context.Context) {
 			continue
 		}
 		if err := k.Archive.Store(ctx, &record); err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && k.told[member] != err.Error() {
+				k.told[member] = err.Error() // once, not at every round
 				k.Watcher.log.Error(err, "Keeping what is known of a member failed; it is tried again", "cluster", member)
 			}
 			continue
 		}
+		delete(k.told, member)
 		k.stored[member] = stored{version, record.ID, record.Time}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,9 @@ func TestStories(t *testing.T) {
 			w.eventually("forbidden", func() bool { return w.watchState("c1", "EndpointSlice") == exports.StateForbidden })
 			if inStep(w) {
 				w.t.Error("the hub claims to be in step with what it may not read")
+			}
+			if !slices.ContainsFunc(w.state("c1").Watches, func(s exports.WatchState) bool { return strings.Contains(s.Message, "join the cluster again") }) {
+				w.t.Errorf("nobody is told what to do: %+v", w.state("c1").Watches)
 			}
 			w.until("what was known", serving("c1", "10.1.0.1"))
 		},

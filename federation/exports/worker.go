@@ -356,6 +356,8 @@ func (w *worker) fail(ctx context.Context, err error) {
 		state = StateForbidden
 		if w.lacks(ctx) {
 			state = StateNotInstalled // who may not list what is not there is told the former
+		} else {
+			err = fmt.Errorf("%w; join the cluster again with --error-on-existing=false to renew what the hub may do there", err)
 		}
 	case isNotServed(err) && (w.state == StateNotInstalled || w.lacks(ctx)):
 		state = StateNotInstalled
