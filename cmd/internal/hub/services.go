@@ -2,14 +2,17 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/rand"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -83,6 +86,9 @@ func (s services) setUp() error {
 			return err
 		}
 	}
+	if err := s.mgr.AddReadyzCheck("services", known(watcher.Ready())); err != nil {
+		return fmt.Errorf("setting up /readyz: %w", err)
+	}
 	if err := metrics.Registry.Register(collectors(append(exports.Collectors(), imports.Collectors()...))); err != nil {
 		return fmt.Errorf("setting up the metrics of global services: %w", err)
 	}
@@ -90,6 +96,19 @@ func (s services) setUp() error {
 		return nil
 	}
 	return s.serveXDS(watcher)
+}
+
+// known is a check that passes once the table is as complete as it can be: a client that was sent here before would get
+// no answer.
+func known(ready <-chan struct{}) healthz.Checker {
+	return func(*http.Request) error {
+		select {
+		case <-ready:
+			return nil
+		default:
+			return errors.New("the services of the members are not known yet")
+		}
+	}
 }
 
 // serveXDS adds what clients of xDS need: certificates, the server, and where it is.
