@@ -69,7 +69,8 @@ func (m *Member) Config() *rest.Config {
 }
 
 // Serves reports whether the member's API server serves a resource. That it does not is only said on the ground of a
-// document of the API server that lists what it serves: a 404 may come from a proxy on the way.
+// document of the API server that lists what it serves: a 404 may come from a proxy on the way. And only while it calls
+// itself ready: one that is starting does not know of custom resources yet, and neither do its documents.
 func (m *Member) Serves(ctx context.Context, resource schema.GroupVersionResource) (bool, error) {
 	if m.link == nil {
 		return false, fmt.Errorf("cluster %q: %w", m.Name, ErrMalformed)
@@ -88,6 +89,9 @@ func (m *Member) ServesOver(ctx context.Context, config *rest.Config, over *http
 			return fmt.Errorf("cluster %q: asking what it serves: %w", m.Name, err)
 		}
 		return nil
+	}
+	if err := client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error(); err != nil {
+		return false, fmt.Errorf("cluster %q: asking whether it knows by now what it serves: %w", m.Name, err)
 	}
 	path := "/api/" + resource.Version
 	if resource.Group != "" {

@@ -88,6 +88,15 @@ func TestStories(t *testing.T) {
 			w.eventually("unreachable", func() bool { return w.watchState("c1", "ServiceExport") == exports.StateUnreachable })
 			w.until("what was known", serving("c1", "10.1.0.1"))
 		},
+		"an API server that starts knows of no custom resource yet, which takes nothing away": func(w *world, server *memberapi.Server) {
+			server.Starting(true)
+			server.Drop()
+			w.eventually("unreachable", func() bool { return w.watchState("c1", "ServiceExport") == exports.StateUnreachable })
+			w.until("what was known", serving("c1", "10.1.0.1"))
+			server.Starting(false)
+			w.eventually("in step again", func() bool { return inStep(w) && w.watchState("c1", "ServiceExport") == exports.StateRunning })
+			w.until("what was known", serving("c1", "10.1.0.1"))
+		},
 		"a CRD that goes takes its exports with it, and brings them back": func(w *world, server *memberapi.Server) {
 			server.Uninstall(memberapi.Exports)
 			w.until("no export", serving("c1"))

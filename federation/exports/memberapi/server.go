@@ -61,6 +61,7 @@ type Server struct {
 	resources map[schema.GroupVersionResource]*resource
 	faults    map[schema.GroupVersionResource]Fault
 	down      Fault // of everything
+	starting  bool
 	requests  map[string]int
 	moved     chan struct{} // closed and replaced at every change of faults
 	sent      uint64        // number of bookmarks asked for
@@ -194,6 +195,19 @@ func (s *Server) Break(fault Fault) {
 	s.stir()
 }
 
+// Starting makes the server one that has just started, or has done so: until then it is not ready, and knows of no custom
+// resource. Watches under way go on until Drop.
+func (s *Server) Starting(starting bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.starting = starting
+}
+
+// custom tells whether a resource is one that a server learns of after its start.
+func custom(gvr schema.GroupVersionResource) bool {
+	return strings.Contains(gvr.Group, ".") && gvr.Group != Slices.Group
+}
+
 // Drop ends all connections.
 func (s *Server) Drop() { s.http.CloseClientConnections() }
 
@@ -263,6 +277,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case None, Expire:
 	}
 	switch {
+	case r.URL.Path == "/readyz" && s.isStarting():
+		refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, "[-]poststarthook/crd-informer-synced failed")
 	case r.URL.Path == "/readyz":
 		_, _ = w.Write([]byte("ok"))
 	case r.URL.Path == "/apis", !isResource && strings.HasPrefix(r.URL.Path, "/api"):
@@ -277,7 +293,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 func (s *Server) has(gvr schema.GroupVersionResource) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.resources[gvr] != nil
+	return s.resources[gvr] != nil && (!s.starting || !custom(gvr))
+}
+
+func (s *Server) isStarting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.starting
 }
 
 // parse returns the resource that a path names.
@@ -295,7 +317,9 @@ func parse(path string) (schema.GroupVersionResource, bool) {
 // discover answers what is served.
 func (s *Server) discover(w http.ResponseWriter, path string) {
 	s.mu.Lock()
-	served := slices.Collect(maps.Keys(s.resources))
+	served := slices.DeleteFunc(slices.Collect(maps.Keys(s.resources)), func(gvr schema.GroupVersionResource) bool {
+		return s.starting && custom(gvr)
+	})
 	s.mu.Unlock()
 	if path == "/apis" {
 		groups := map[string]*metav1.APIGroup{}
