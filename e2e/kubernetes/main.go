@@ -31,7 +31,6 @@ var programs = map[string]func() *cobra.Command{
 }
 
 func main() {
-	relax()
 	os.Exit(run(os.Args))
 }
 
@@ -43,9 +42,13 @@ func run(argv []string) int {
 	}
 	switch {
 	case name == "etcd":
+		relax()
 		etcdmain.Main(argv)
 		return 0
 	case programs[name] != nil:
+		if name != "kubectl" && name != "kube-proxy" { // nobody tells them when they have started
+			relax()
+		}
 		os.Args = append([]string{name}, argv[1:]...) // the Kubernetes commands read os.Args themselves
 		return cli.Run(programs[name]())
 	}

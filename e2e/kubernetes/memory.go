@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"syscall"
@@ -14,6 +15,8 @@ const (
 	settledGC  = 100 // Go's default
 	// settleAfter is when a program that nobody tells settles by itself.
 	settleAfter = time.Minute
+	// settlePause lets those go first who waited for the end of the start.
+	settlePause = 2 * time.Second
 )
 
 // relax lets the collector rest while a program starts: a control plane makes most of the garbage of its life then, and
@@ -30,10 +33,12 @@ func relax() {
 	go func() {
 		select {
 		case <-started:
+			time.Sleep(settlePause)
 		case <-time.After(settleAfter):
 		}
 		signal.Stop(started)
 		debug.SetGCPercent(settled)
+		runtime.GC() // what pools hold survives one collection
 		debug.FreeOSMemory()
 	}()
 }

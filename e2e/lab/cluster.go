@@ -280,11 +280,11 @@ func (c Cluster) launch(of Component) launch {
 	if of == Kwok {
 		command = []string{c.kwok}
 	}
-	if c.thin || c.traffic != nil { // less memory for a little more processor time, where much is to fit on one machine
-		env = append(env, "GOGC=50")
-	}
-	if c.thin {
-		env = append(env, "GOMAXPROCS=2")
+	switch { // less memory for a little more processor time, where much is to fit on one machine
+	case c.thin:
+		env = append(env, "GOGC=50", "GOMAXPROCS=2")
+	case c.traffic != nil:
+		env = append(env, frugal)
 	}
 	return launch{
 		record:  c.record(of),

@@ -56,4 +56,11 @@ func TestPolicyStatus(t *testing.T) {
 	if status = exports.PolicyStatus(policy, b.Publish(), metav1.Now()); !meta.IsStatusConditionTrue(status.Conditions, "Resolved") {
 		t.Errorf("with an export the conditions are %+v", status.Conditions)
 	}
+	policy.Spec.Consumers = &v1alpha1.Consumers{Clusters: []string{"c1", "nope"}}
+	policy.Spec.Failover = []v1alpha1.FailoverTier{{By: "Cluster", Names: []string{"never"}}, {By: "Region", Names: []string{"eu"}}}
+	status = exports.PolicyStatus(policy, b.Publish(), metav1.Now())
+	c := meta.FindStatusCondition(status.Conditions, "Resolved")
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != "UnknownCluster" || !strings.Contains(c.Message, "never, nope; members by their ids are: c1") {
+		t.Errorf("with a misspelt cluster the conditions are %+v", status.Conditions)
+	}
 }

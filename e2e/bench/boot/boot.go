@@ -68,7 +68,7 @@ func Run(ctx context.Context, o Options) ([]result.Row, error) {
 	}
 	f := result.Of(all.boot, nil, "s").With("pods_serving_s", all.serving.Median()).With("pods_50_s", all.many.Median()).
 		With("killed_ms", all.killed.Median()).With("memory_mib", all.memory.Median()).With("down_s", all.down.Median())
-	f.Note = "memory: of all processes of the lab, shared pages once; killed: from the kill to the EndpointSlice's event"
+	f.Note = "memory: of all processes of the lab with 3 Pods, shared pages once; killed: from the kill to the EndpointSlice's event"
 	f.Load, f.Time = result.Load{Average: load, Cores: runtime.NumCPU()}, time.Now().UTC().Format(time.RFC3339)
 	return []result.Row{{ID: Row, Figures: f}}, nil
 }
@@ -132,7 +132,6 @@ func (s *series) use(ctx context.Context, l *lab.Lab) error {
 	if err != nil {
 		return fmt.Errorf("making a client for m1: %w", err)
 	}
-	s.memory = append(s.memory, float64(l.Memory())/(1<<20))
 	w := &work{api: api}
 	took, err := w.serve(ctx, "few", copies)
 	if err != nil {
@@ -143,6 +142,7 @@ func (s *series) use(ctx context.Context, l *lab.Lab) error {
 		return err
 	}
 	s.killed = append(s.killed, float64(took.Microseconds())/1000)
+	s.memory = append(s.memory, float64(atRest(ctx, l))/(1<<20))
 	if took, err = w.serve(ctx, "many", many); err != nil {
 		return err
 	}
@@ -232,4 +232,22 @@ func readyIn(slice *discoveryv1.EndpointSlice) map[string]bool {
 		}
 	}
 	return ready
+}
+
+// atRest returns the memory of a lab once it has given back what its start took: once it falls no more.
+func atRest(ctx context.Context, l *lab.Lab) int64 {
+	const pause, most = time.Second, 15
+	least := l.Memory()
+	for quiet, n := 0, 0; quiet < 3 && n < most; n++ {
+		select {
+		case <-ctx.Done():
+			return least
+		case <-time.After(pause):
+		}
+		quiet++
+		if now := l.Memory(); now < least-least/200 {
+			least, quiet = now, 0
+		}
+	}
+	return least
 }
