@@ -1,5 +1,5 @@
 // Package hub composes the hub program from the rooms of federation: it reads the KubeFedConfig, elects a leader, and
-// runs the registry of members and the type engine. It is the only place that knows all of them.
+// runs the registry of members, the type engine, and what connects services. It is the only place that knows all of them.
 package hub
 
 import (
@@ -52,7 +52,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	o := &Options{}
 	cmd := &cobra.Command{
 		Use:   "hub",
-		Short: "Run the hub: registry of members, propagation of federated objects",
+		Short: "Run the hub: registry of members, propagation of federated objects, global services",
 		Long: `Run the hub against the host cluster.
 
 The hub reads KubeFedCluster, FederatedTypeConfig and federated objects from the host cluster and keeps the member
