@@ -283,8 +283,10 @@ func (c Cluster) launch(of Component) launch {
 	switch { // less memory for a little more processor time, where much is to fit on one machine
 	case c.thin:
 		env = append(env, "GOGC=50", "GOMAXPROCS=2")
-	case c.traffic != nil:
+	case c.traffic != nil && of == APIServer: // which has most to do
 		env = append(env, frugal)
+	case c.traffic != nil:
+		env = append(env, "GOGC=15")
 	}
 	return launch{
 		record:  c.record(of),
