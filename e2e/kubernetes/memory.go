@@ -21,24 +21,29 @@ const (
 
 // relax lets the collector rest while a program starts: a control plane makes most of the garbage of its life then, and
 // collecting it took a fifth of the start. SIGCONT, which does nothing else to a program that runs, says that the start
-// is over; then what it needed goes back to the system, and GOGC holds as always.
+// is over; then what it needed goes back to the system, and the percentage in GOGC holds.
 func relax() {
-	settled, err := strconv.Atoi(os.Getenv("GOGC"))
-	if err != nil {
-		settled = settledGC
-	}
 	debug.SetGCPercent(startingGC)
 	started := make(chan os.Signal, 1)
 	signal.Notify(started, syscall.SIGCONT)
 	go func() {
 		select {
 		case <-started:
-			time.Sleep(settlePause)
+			time.AfterFunc(settlePause, settle)
 		case <-time.After(settleAfter):
+			settle()
 		}
 		signal.Stop(started)
-		debug.SetGCPercent(settled)
-		runtime.GC() // what pools hold survives one collection
-		debug.FreeOSMemory()
 	}()
+}
+
+// settle ends what relax began.
+func settle() {
+	percent, err := strconv.Atoi(os.Getenv("GOGC"))
+	if err != nil {
+		percent = settledGC
+	}
+	debug.SetGCPercent(percent)
+	runtime.GC() // what pools hold survives one collection
+	debug.FreeOSMemory()
 }
