@@ -283,8 +283,11 @@ func (b backends) subset(ref *gatewayv1.BackendObjectReference) (Subset, bool) {
 	return subset, true
 }
 
-// add adds a backend to the destinations of the rule.
-func (b backends) add(ref *gatewayv1.BackendRef) {
+// add adds a backend to the destinations of the rule. One with filters of its own drops the rule.
+func (b backends) add(ref *gatewayv1.BackendRef, filters int) {
+	if filters > 0 {
+		b.rule.drop("filters of a single backend are not supported: move RequestMirror to the rule")
+	}
 	weight := uint32(1)
 	if ref.Weight != nil {
 		weight = count(ref.Weight)
@@ -298,6 +301,22 @@ func (b backends) add(ref *gatewayv1.BackendRef) {
 func (b backends) end() {
 	if !slices.ContainsFunc(b.rule.route.Destinations, func(d Destination) bool { return !isNobody(d.Subset) }) {
 		b.rule.route.Destinations = nowhere()
+	}
+}
+
+// filter takes a filter of the rule, or drops the rule. The names of filters are the same in all kinds of routes.
+func (b backends) filter(kind string, mirror *gatewayv1.HTTPRequestMirrorFilter) {
+	if kind != string(gatewayv1.HTTPRouteFilterRequestMirror) {
+		b.rule.drop(fmt.Sprintf("the filter %s is not supported: of filters only RequestMirror is", kind))
+		return
+	}
+	b.mirror(mirror)
+}
+
+// sticky drops a rule that wants sessions.
+func (r *rule) sticky(sessions *gatewayv1.SessionPersistence) {
+	if sessions != nil {
+		r.drop("sessionPersistence is not supported: use loadBalancing RingHash of a ServicePolicy")
 	}
 }
 

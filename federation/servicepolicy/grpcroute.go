@@ -1,7 +1,6 @@
 package servicepolicy
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 
@@ -38,22 +37,13 @@ func grpcRule(to *rule, key clusterset.Key, namespace string, from *gatewayv1.GR
 	}
 	b := backends{key, namespace, to}
 	for i := range from.BackendRefs {
-		b.add(&from.BackendRefs[i].BackendRef)
-		if len(from.BackendRefs[i].Filters) > 0 {
-			to.drop("filters of a single backend are not supported: move RequestMirror to the rule")
-		}
+		b.add(&from.BackendRefs[i].BackendRef, len(from.BackendRefs[i].Filters))
 	}
 	b.end()
 	for i := range from.Filters {
-		if from.Filters[i].Type != gatewayv1.GRPCRouteFilterRequestMirror {
-			to.drop(fmt.Sprintf("the filter %s is not supported: of filters only RequestMirror is", from.Filters[i].Type))
-			continue
-		}
-		b.mirror(from.Filters[i].RequestMirror)
+		b.filter(string(from.Filters[i].Type), from.Filters[i].RequestMirror)
 	}
-	if from.SessionPersistence != nil {
-		to.drop("sessionPersistence is not supported: use loadBalancing RingHash of a ServicePolicy")
-	}
+	to.sticky(from.SessionPersistence)
 }
 
 // grpcMatch translates a match. A problem says why it cannot.
