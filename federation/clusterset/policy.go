@@ -20,6 +20,8 @@ type Policy struct {
 	MinHealthyPercent uint32
 	// Consumers are the clusters that may use the service; nil means all.
 	Consumers *Consumers
+	// TTL is for how many seconds answers about the service's names may be kept; 0 means what the server has for all.
+	TTL uint32
 	// L7 is what only clients that understand requests act on. It is carried and compared, never read, and must not be
 	// modified once given.
 	L7 any

@@ -52,6 +52,11 @@ func newRanking(snapshot *Snapshot, service *Service, from Consumer, port int) *
 		snapshot.clusters.seal.verify(&snapshot.clusters.list)
 	}
 	own := snapshot.facts(from.Cluster)
+	if own.Region == "" && from.Region != "" {
+		outside := *own
+		outside.Region = from.Region
+		own = &outside
+	}
 	order := service.Policy.order()
 	return &ranking{
 		snapshot: snapshot, service: service, port: port, order: order,

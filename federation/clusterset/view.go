@@ -7,6 +7,8 @@ type Consumer struct {
 	Cluster string
 	// Zone is that of the node; empty means the zone of the cluster, if it has one only.
 	Zone string
+	// Region counts where that of the cluster is not known: for consumers outside of all clusters, whose Cluster is empty.
+	Region string
 }
 
 // View is what a consumer may use of a service. It does not depend on the time, only on the service, the facts about its

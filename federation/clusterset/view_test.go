@@ -502,3 +502,24 @@ func TestExplainTellsUsedEndpoints(t *testing.T) {
 		t.Errorf("what is stale is kept, with its age (-want +got):\n%s", diff)
 	}
 }
+
+// TestViewFromOutside: who is in no cluster reaches gateways only, those of its region first if that is known.
+func TestViewFromOutside(t *testing.T) {
+	w := newWorld()
+	w.change("m1", func(c *clusterset.Cluster) { c.Gateways = gateways("192.0.2.1") })
+	w.serve("m1", "10.1.0.1")
+	w.serve("m3", "10.3.0.1")
+	for _, row := range []struct {
+		why  string
+		from clusterset.Consumer
+		want string
+	}{
+		{"nothing is known of it: no cluster is nearer", clusterset.Consumer{}, "0 m1/ x1 gateway 192.0.2.1:15443\n0 m3/ x1 gateway 192.0.2.3:15443"},
+		{"its region comes first", clusterset.Consumer{Region: "us"}, "0 m3/ x1 gateway 192.0.2.3:15443\n1 m1/ x1 gateway 192.0.2.1:15443"},
+		{"a cluster's own region is not overruled", clusterset.Consumer{Cluster: "m2", Region: "us"}, "0 m1/ x1 10.1.0.1:8080\n1 m3/ x1 gateway 192.0.2.3:15443"},
+	} {
+		if got := render(w.Publish().ViewPort(web, row.from, 0)); got != row.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", row.why, got, row.want)
+		}
+	}
+}
