@@ -1,0 +1,126 @@
+package exports
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
+	"github.com/hansa-dev/hansa/federation/clusterset"
+)
+
+// writeInfo creates the ClusterInfo of a member, and keeps its status.
+func (c *Controllers) writeInfo(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	var kfc corev1b1.KubeFedCluster
+	if err := c.Client.Get(ctx, request.NamespacedName, &kfc); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if request.Namespace != c.Namespace || !kfc.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	var info v1alpha1.ClusterInfo
+	err := c.Client.Get(ctx, request.NamespacedName, &info)
+	if apierrors.IsNotFound(err) {
+		return reconcile.Result{}, c.createInfo(ctx, &kfc)
+	}
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("reading ClusterInfo %q: %w", request.Name, err)
+	}
+	select {
+	case <-c.Watcher.Ready():
+	default:
+		return reconcile.Result{}, nil // what stands there is all that is known so far
+	}
+	for _, state := range c.Watcher.Clusters() {
+		if state.Name != request.Name || state.ID == "" && state.Flaw == "" {
+			continue
+		}
+		status := InfoStatus(&info, &state, metav1.Now())
+		if equality.Semantic.DeepEqual(status, info.Status) {
+			return reconcile.Result{}, nil
+		}
+		base := info.DeepCopy()
+		info.Status = status
+		if err := c.Client.Status().Patch(ctx, &info, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+			return reconcile.Result{}, fmt.Errorf("writing the status of ClusterInfo %q: %w", request.Name, err)
+		}
+	}
+	return reconcile.Result{}, nil
+}
+
+func (c *Controllers) createInfo(ctx context.Context, kfc *corev1b1.KubeFedCluster) error {
+	info := &v1alpha1.ClusterInfo{ObjectMeta: metav1.ObjectMeta{
+		Namespace: kfc.Namespace, Name: kfc.Name,
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: corev1b1.SchemeGroupVersion.String(), Kind: "KubeFedCluster", Name: kfc.Name, UID: kfc.UID,
+		}},
+	}}
+	if err := c.Client.Create(ctx, info); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating ClusterInfo %q: %w", kfc.Name, err)
+	}
+	return nil
+}
+
+// InfoStatus returns the status of a ClusterInfo, given the one that stands and the state of the member.
+func InfoStatus(info *v1alpha1.ClusterInfo, state *ClusterState, now metav1.Time) v1alpha1.ClusterInfoStatus {
+	status := *info.Status.DeepCopy()
+	status.ClusterID = state.ID
+	status.Network = info.Spec.Network
+	status.Region, status.Zones = state.Region, state.Zones
+	status.Gateways = info.Spec.Gateways
+	status.ControlPlane, status.DataPlane = v1alpha1.Health(state.ControlPlane), v1alpha1.Health(state.DataPlane)
+	status.Exports, status.Endpoints = int32(state.Exports), int32(state.Endpoints) //nolint:gosec // G115: counts of objects
+	status.LastKnown = nil
+	if !state.LastKnown.IsZero() {
+		status.LastKnown = new(metav1.NewTime(state.LastKnown.Truncate(time.Second)))
+	}
+	accepted := metav1.Condition{Type: ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted", Message: fmt.Sprintf("the cluster id is %q", state.ID)}
+	switch {
+	case state.ID == "":
+		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, "NoClusterID", state.Flaw
+	case state.Flaw != "":
+		accepted.Reason, accepted.Message = "OtherClusterID", state.Flaw
+	}
+	step := metav1.Condition{Type: ConditionInStep, Status: metav1.ConditionTrue, Reason: "Watching", Message: "exports, services and endpoints are watched"}
+	if !state.LastKnown.IsZero() {
+		step.Status, step.Reason, step.Message = metav1.ConditionFalse, "OutOfStep", state.trouble()
+	}
+	for _, condition := range []metav1.Condition{accepted, step} {
+		condition.ObservedGeneration, condition.LastTransitionTime = info.Generation, now
+		meta.SetStatusCondition(&status.Conditions, condition)
+	}
+	return status
+}
+
+// maxMessage bounds what a condition says; the API allows 32768 bytes.
+const maxMessage = 1024
+
+// trouble says why the hub is not in step with a member.
+func (c *ClusterState) trouble() string {
+	var parts []string
+	if c.ControlPlane == clusterset.Down {
+		parts = append(parts, "the API server is not ready")
+	}
+	for _, w := range c.Watches {
+		if w.State == StateForbidden || w.State == StateUnreachable {
+			parts = append(parts, fmt.Sprintf("%s: %s (%s)", w.Kind, w.State, w.Message))
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "the first lists are under way")
+	}
+	message := strings.Join(parts, "; ")
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "")
+	}
+	return message
+}
