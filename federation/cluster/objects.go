@@ -3,22 +3,58 @@ package cluster
 import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/json"
 )
 
 // objects holds objects by namespace and name, so that a namespace can be listed without a look at all others.
-type objects map[string]map[string]*unstructured.Unstructured
+type objects map[string]map[string]held
 
-func (o objects) get(key types.NamespacedName) *unstructured.Unstructured {
-	return o[key.Namespace][key.Name]
+// held is one object. What is compared all the time stands beside it, so that text is read only for who wants the object.
+type held struct {
+	version uint64
+	uid     types.UID
+	object  *unstructured.Unstructured // nil where there is text
+	text    []byte                     // JSON: a quarter of what the same object takes as maps, and nothing that a collector looks into
 }
 
-func (o objects) put(key types.NamespacedName, obj *unstructured.Unstructured) {
+// hold keeps an object, as text if it is to be packed. One that cannot be written as text is kept as it is.
+func hold(obj *unstructured.Unstructured, pack bool) held {
+	kept := held{version: versionOf(obj), uid: obj.GetUID()}
+	if pack {
+		if text, err := json.Marshal(obj.Object); err == nil {
+			kept.text = append(make([]byte, 0, len(text)), text...)
+			return kept
+		}
+	}
+	kept.object = obj
+	return kept
+}
+
+// read returns the object, nil for none.
+func (h held) read() *unstructured.Unstructured {
+	if h.text == nil {
+		return h.object
+	}
+	obj := &unstructured.Unstructured{}
+	if err := json.Unmarshal(h.text, &obj.Object); err != nil {
+		panic("cluster: an object that was written as text cannot be read: " + err.Error())
+	}
+	return obj
+}
+
+// find returns what is held under a name.
+func (o objects) find(key types.NamespacedName) (held, bool) {
+	found, ok := o[key.Namespace][key.Name]
+	return found, ok
+}
+
+func (o objects) put(key types.NamespacedName, kept held) {
 	names := o[key.Namespace]
 	if names == nil {
-		names = map[string]*unstructured.Unstructured{}
+		names = map[string]held{}
 		o[key.Namespace] = names
 	}
-	names[key.Name] = obj
+	names[key.Name] = kept
 }
 
 func (o objects) drop(key types.NamespacedName) {

@@ -51,6 +51,7 @@ type Watch struct {
 	resource schema.GroupVersionResource
 	selector string
 	shrink   func(*unstructured.Unstructured)
+	pack     bool
 	changed  func(types.NamespacedName)
 	moved    func()
 	serves   func(context.Context) (bool, error)
@@ -75,6 +76,9 @@ type WatchOptions struct {
 	Selector string
 	// Shrink takes from an object what the caller does not read, before it is kept; nil keeps all of it.
 	Shrink func(*unstructured.Unstructured)
+	// Pack keeps objects as text, for kinds of which there are many that are seldom looked at: they take a quarter of the
+	// memory, and Get makes a new object each time.
+	Pack bool
 	// Changed is called, outside of any lock, after an object came, changed or went. It must not block.
 	Changed func(types.NamespacedName)
 	// Serves asks whether the cluster serves the kind at all; nil means that a list answered with 404 says so. An API
@@ -93,6 +97,7 @@ func NewWatch(client dynamic.Interface, o WatchOptions) *Watch {
 		resource: o.Resource,
 		selector: o.Selector,
 		shrink:   o.Shrink,
+		pack:     o.Pack,
 		changed:  o.Changed,
 		moved:    o.Moved,
 		serves:   o.Serves,
@@ -175,8 +180,9 @@ func (w *Watch) Synced() bool {
 // Get returns the object of that name, nil when there is none.
 func (w *Watch) Get(key types.NamespacedName) *unstructured.Unstructured {
 	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return w.items.get(key)
+	found, _ := w.items.find(key)
+	w.mu.RUnlock()
+	return found.read()
 }
 
 // Look returns an object (nil when there is none), whether the watch has listed, and how far it has come, all as of one
@@ -184,7 +190,8 @@ func (w *Watch) Get(key types.NamespacedName) *unstructured.Unstructured {
 func (w *Watch) Look(key types.NamespacedName) (obj *unstructured.Unstructured, listed bool, state WatchState, message string) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return w.items.get(key), w.listed, w.state, w.message
+	found, _ := w.items.find(key)
+	return found.read(), w.listed, w.state, w.message
 }
 
 // KeysIn returns the names of a namespace's objects, in no particular order.
@@ -209,11 +216,11 @@ func (w *Watch) Observe(obj *unstructured.Unstructured) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := nameOf(obj)
-	have := w.items.get(key)
-	if have == nil && versionNumber(obj.GetResourceVersion()) <= w.seen || have != nil && !newer(obj, have) {
+	have, there := w.items.find(key)
+	if version := versionOf(obj); !there && version <= w.seen || there && version <= have.version {
 		return
 	}
-	w.items.put(key, obj)
+	w.items.put(key, hold(obj, w.pack))
 }
 
 func (w *Watch) reflector() *cache.Reflector {
@@ -314,15 +321,14 @@ func (r reflected) set(obj any) error {
 		return err
 	}
 	r.strip(u)
-	key := nameOf(u)
+	key, kept := nameOf(u), hold(u, r.pack)
 	r.mu.Lock()
-	r.seen = max(r.seen, versionNumber(u.GetResourceVersion()))
-	have := r.items.get(key)
-	if have != nil && !newer(u, have) {
+	r.seen = max(r.seen, kept.version)
+	if have, there := r.items.find(key); there && kept.version <= have.version {
 		r.mu.Unlock()
 		return nil // the echo of a write that Observe has taken in
 	}
-	r.items.put(key, u)
+	r.items.put(key, kept)
 	r.mu.Unlock()
 	if r.changed != nil {
 		r.changed(key)
@@ -335,11 +341,11 @@ func (r reflected) Delete(obj any) error {
 	if err != nil {
 		return err
 	}
-	key := nameOf(u)
+	key, version := nameOf(u), versionOf(u)
 	r.mu.Lock()
-	r.seen = max(r.seen, versionNumber(u.GetResourceVersion()))
+	r.seen = max(r.seen, version)
 	// What has been written since, to it or to a successor of the same name, is not what went.
-	if have := r.items.get(key); have != nil && have.GetUID() == u.GetUID() && !newer(have, u) {
+	if have, there := r.items.find(key); there && have.uid == u.GetUID() && have.version <= version {
 		r.items.drop(key)
 	}
 	r.mu.Unlock()
@@ -357,7 +363,7 @@ func (r reflected) Replace(list []any, version string) error {
 			return err
 		}
 		r.strip(u)
-		items.put(nameOf(u), u)
+		items.put(nameOf(u), hold(u, r.pack))
 	}
 	r.mu.Lock()
 	reborn := versionNumber(version) < r.seen
@@ -382,20 +388,22 @@ func (r reflected) Replace(list []any, version string) error {
 // new of. After a rebirth nothing is carried: what is held is of another life. The caller holds the lock.
 func (r reflected) merge(list objects, reborn bool) (touched []types.NamespacedName) {
 	for _, key := range r.items.keys() {
-		have, listed := r.items.get(key), list.get(key)
+		have, _ := r.items.find(key)
+		listed, there := list.find(key)
 		switch {
 		case reborn:
 			touched = append(touched, key)
-		case listed == nil && versionNumber(have.GetResourceVersion()) > r.listing:
+		case !there && have.version > r.listing:
 			list.put(key, have)
-		case listed == nil:
+		case !there:
 			touched = append(touched, key)
-		case newer(have, listed):
+		case have.version > listed.version:
 			list.put(key, have)
 		}
 	}
 	for _, key := range list.keys() {
-		if have := r.items.get(key); have == nil || have.GetResourceVersion() != list.get(key).GetResourceVersion() {
+		have, there := r.items.find(key)
+		if listed, _ := list.find(key); !there || have.version != listed.version {
 			touched = append(touched, key)
 		}
 	}
@@ -422,10 +430,8 @@ func (w *Watch) strip(obj *unstructured.Unstructured) {
 	}
 }
 
-// newer compares resource versions as the integers they are (KEP-5504 makes that order official).
-func newer(a, b *unstructured.Unstructured) bool {
-	return versionNumber(a.GetResourceVersion()) > versionNumber(b.GetResourceVersion())
-}
+// versionOf reads a resource version as the integer that it is (KEP-5504 makes their order official).
+func versionOf(obj *unstructured.Unstructured) uint64 { return versionNumber(obj.GetResourceVersion()) }
 
 func versionNumber(version string) uint64 {
 	n, err := strconv.ParseUint(version, 10, 64)

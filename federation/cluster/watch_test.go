@@ -29,7 +29,15 @@ type story struct {
 	births int
 }
 
-func begin(t *testing.T) *story {
+// either tells a story twice: of a watch that keeps objects, and of one that keeps them as text.
+func either(t *testing.T, tell func(*testing.T, *story)) {
+	t.Helper()
+	for name, pack := range map[string]bool{"objects": false, "text": true} {
+		t.Run(name, func(t *testing.T) { tell(t, begin(t, pack)) })
+	}
+}
+
+func begin(t *testing.T, pack bool) *story {
 	t.Helper()
 	client, err := dynamic.NewForConfig(&rest.Config{Host: "https://127.0.0.1:1"}) // never dialled
 	if err != nil {
@@ -37,10 +45,10 @@ func begin(t *testing.T) *story {
 	}
 	s := &story{t: t}
 	s.watch = cluster.NewWatch(client, cluster.WatchOptions{
-		Resource: configMaps,
-		Changed:  func(key types.NamespacedName) { s.told = append(s.told, key.Name) },
-		Moved:    func() { s.moves++ },
-		Reborn:   func() { s.births++ },
+		Resource: configMaps, Pack: pack,
+		Changed: func(key types.NamespacedName) { s.told = append(s.told, key.Name) },
+		Moved:   func() { s.moves++ },
+		Reborn:  func() { s.births++ },
 	})
 	return s
 }
@@ -91,8 +99,10 @@ func (s *story) holds(reason string, told []string, want ...string) {
 	s.told = nil
 }
 
-func TestWatchFollowsItsReflector(t *testing.T) {
-	s := begin(t)
+func TestWatchFollowsItsReflector(t *testing.T) { either(t, watchFollowsItsReflector) }
+
+func watchFollowsItsReflector(t *testing.T, s *story) {
+	t.Helper()
 	if s.watch.Synced() {
 		t.Error("a watch that has not listed is not synced")
 	}
@@ -112,8 +122,10 @@ func TestWatchFollowsItsReflector(t *testing.T) {
 	s.holds("a second list tells of differences only", []string{"c"}, "a=11", "c=15")
 }
 
-func TestWatchObservesOwnWrites(t *testing.T) {
-	s := begin(t)
+func TestWatchObservesOwnWrites(t *testing.T) { either(t, watchObservesOwnWrites) }
+
+func watchObservesOwnWrites(t *testing.T, s *story) {
+	t.Helper()
 	s.list(10, object("a", "1", 5))
 	s.holds("listed", []string{"a"}, "a=5")
 
@@ -140,8 +152,10 @@ func TestWatchObservesOwnWrites(t *testing.T) {
 	s.holds("a list taken after it does", []string{"b"}, "a=13")
 }
 
-func TestWatchOfARebuiltCluster(t *testing.T) {
-	s := begin(t)
+func TestWatchOfARebuiltCluster(t *testing.T) { either(t, watchOfARebuiltCluster) }
+
+func watchOfARebuiltCluster(t *testing.T, s *story) {
+	t.Helper()
 	s.list(1000, object("a", "1", 900), object("b", "2", 950))
 	s.holds("listed", []string{"a", "b"}, "a=900", "b=950")
 	s.list(20, object("a", "9", 15))
@@ -172,7 +186,7 @@ func TestWatchFailures(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := begin(t)
+			s := begin(t, false)
 			s.list(10, object("a", "1", 5))
 			s.watch.Fail(t.Context(), tt.err)
 			state, message := s.watch.State()
@@ -215,5 +229,27 @@ func TestLocate(t *testing.T) {
 				t.Errorf("%s: got %q %v, want %q %v", tt.reason, region, zones, tt.region, tt.zones)
 			}
 		})
+	}
+}
+
+// TestWatchPacks: text gives back what was put in, numbers as the numbers they were, and a copy for everyone who asks.
+func TestWatchPacks(t *testing.T) {
+	s := begin(t, true)
+	given := object("a", "1", 5)
+	given.Object["spec"] = map[string]any{"whole": int64(1) << 60, "broken": 1.5, "list": []any{"x", nil, true}}
+	want := given.DeepCopy()
+	unstructured.RemoveNestedField(want.Object, "metadata", "managedFields")
+	s.list(10, given)
+	key := types.NamespacedName{Namespace: "ns", Name: "a"}
+	got := s.watch.Get(key)
+	if diff := cmp.Diff(want.Object, got.Object); diff != "" {
+		t.Errorf("-given +got:\n%s", diff)
+	}
+	got.SetName("another")
+	if name := s.watch.Get(key).GetName(); name != "a" {
+		t.Errorf("what one reader did to its copy another one sees: %s", name)
+	}
+	if s.watch.Get(types.NamespacedName{Namespace: "ns", Name: "none"}) != nil {
+		t.Error("there is an object that was never listed")
 	}
 }

@@ -98,7 +98,7 @@ func (l *lane) watches() []*cluster.Watch {
 }
 
 func (l *lane) watch(resource schema.GroupVersionResource, selector string, changed func(types.NamespacedName)) *cluster.Watch {
-	options := cluster.WatchOptions{Resource: resource, Selector: selector, Changed: changed, Moved: l.moved}
+	options := cluster.WatchOptions{Resource: resource, Selector: selector, Changed: changed, Moved: l.moved, Pack: resource != namespaceResource}
 	if resource == sliceResource {
 		options.Shrink = shrink
 	}
