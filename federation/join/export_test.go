@@ -34,10 +34,16 @@ func Reaching(member client.Client) *Joiner {
 	return &Joiner{member: &Cluster{Name: "m1", client: member}, progress: func(string) {}}
 }
 
-// DeleteImports is what an unjoin does about ServiceImports.
-func (j *Joiner) DeleteImports(ctx context.Context, hub Account) error {
-	return j.deleteImports(ctx, hub)
+// Rehearsing returns the same, writing nothing.
+func Rehearsing(member client.Client) *Joiner { return Reaching(member).rehearsal() }
+
+// WithdrawServices is what an unjoin does about global services.
+func (j *Joiner) WithdrawServices(ctx context.Context, hub Account) error {
+	return j.withdrawServices(ctx, hub)
 }
+
+// WithoutVerdicts is what is left of a ServiceExport.
+var WithoutVerdicts = withoutVerdicts
 
 // Evidence is what a cluster tells about itself.
 type Evidence = evidence

@@ -11,15 +11,12 @@ import (
 
 	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	mcscrd "sigs.k8s.io/mcs-api/config/crd"
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 	"sigs.k8s.io/yaml"
-
-	"github.com/hansa-dev/hansa/federation/api"
 )
 
 // servedTimeout bounds the wait until an API server serves what a new definition defines.
@@ -191,22 +188,6 @@ func (j *Joiner) awaitServed(ctx context.Context, name string) error {
 		return fmt.Errorf("%s does not serve customresourcedefinition/%s after %s. Look at its conditions there, then repeat the join", j.member.Name, name, servedTimeout)
 	}
 	return err
-}
-
-// deleteImports deletes the ServiceImports that the hub made in the member, and by that, since they own them, the derived
-// Services and the EndpointSlices: a cluster that left hears no more of the endpoints of others, and would send traffic to
-// addresses that are somebody else's by then. With another hub in the member they may be its, and stay.
-func (j *Joiner) deleteImports(ctx context.Context, hub account) error {
-	other, err := j.otherHub(ctx, hub)
-	if err != nil {
-		return err
-	}
-	if other != "" {
-		j.report("serviceimports kept in %s: clusterrolebinding/%s is of another hub", j.member.Name, other)
-		return nil
-	}
-	kind := schema.GroupVersionKind{Group: mcsv1beta1.GroupName, Version: mcsv1beta1.GroupVersion.Version, Kind: mcsv1beta1.ServiceImportKindName}
-	return j.deleteLabelled(ctx, kind, client.MatchingLabels{ManagedByLabel: api.Controller})
 }
 
 // tellKeptDefinitions says after an unjoin that the Multi-Cluster Services API stays: deleting a definition would delete

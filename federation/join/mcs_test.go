@@ -8,64 +8,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	mcscrd "sigs.k8s.io/mcs-api/config/crd"
-	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
-	"github.com/hansa-dev/hansa/federation/api"
-	"github.com/hansa-dev/hansa/federation/imports"
 	"github.com/hansa-dev/hansa/federation/join"
 )
-
-// TestUnjoinTakesImportsAway holds that a member that left keeps nothing of the clusterset's services: what the ServiceImports
-// own goes with them.
-func TestUnjoinTakesImportsAway(t *testing.T) {
-	made := func(name string, labels map[string]string) client.Object {
-		return &mcsv1beta1.ServiceImport{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: labels}}
-	}
-	binding := func(name string) client.Object {
-		return &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: api.MemberRole}}
-	}
-	ours := map[string]string{imports.ManagedByLabel: api.Controller}
-	tests := map[string]struct {
-		objects []client.Object
-		want    []string // of ServiceImports
-	}{
-		"Ours":       {[]client.Object{made("web", ours), made("db", ours)}, nil},
-		"Foreign":    {[]client.Object{made("web", ours), made("own", map[string]string{imports.ManagedByLabel: "other"}), made("bare", nil)}, []string{"bare", "own"}},
-		"OwnBinding": {[]client.Object{made("web", ours), binding("hansa-member:" + hub.Namespace + ":" + hub.Name)}, nil},
-		"OtherHub":   {[]client.Object{made("web", ours), binding("hansa-member:" + hub.Namespace + ":m1-other")}, []string{"web"}},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			scheme, err := join.NewScheme()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := mcsv1beta1.Install(scheme); err != nil {
-				t.Fatal(err)
-			}
-			member := fake.NewClientBuilder().WithScheme(scheme).WithObjects(tc.objects...).Build()
-			if err := join.Reaching(member).DeleteImports(t.Context(), hub); err != nil {
-				t.Fatal(err)
-			}
-			var list mcsv1beta1.ServiceImportList
-			if err := member.List(t.Context(), &list); err != nil {
-				t.Fatal(err)
-			}
-			var left []string
-			for _, item := range list.Items {
-				left = append(left, item.Name)
-			}
-			slices.Sort(left)
-			if diff := cmp.Diff(tc.want, left); diff != "" {
-				t.Errorf("left (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
 
 func TestServiceDefinitions(t *testing.T) {
 	definitions, err := join.ServiceDefinitions()

@@ -287,7 +287,7 @@ func (j *Joiner) clean(ctx context.Context, o UnjoinOptions, hub account) error 
 		problems = append(problems, j.delete(ctx, j.member, object))
 	}
 	// Without its grants the hub, which may not have heard yet, cannot make them anew.
-	problems = append(problems, j.deleteImports(ctx, hub), j.deleteSharedRoles(ctx, hub))
+	problems = append(problems, j.withdrawServices(ctx, hub), j.deleteSharedRoles(ctx, hub))
 	j.tellKeptDefinitions(ctx)
 	if err := errors.Join(problems...); err != nil && !o.Force {
 		return err
@@ -320,7 +320,7 @@ func leftBehind(hub account) []string {
 	left = append(left,
 		fmt.Sprintf("serviceaccount/%s/%s", hub.Namespace, hub.Name),
 		fmt.Sprintf("clusterroles %s, %s, %s", api.MemberRole, HubRole, DefaultTypesRole),
-		"serviceimports with the label "+ManagedByLabel+"="+api.Controller+", with their services and endpointslices",
+		"serviceimports with the label "+ManagedByLabel+"="+api.Controller+", with their services and endpointslices, and the conditions of serviceexports",
 		"clusterrole "+ServicesRole+", and the customresourcedefinitions of its serviceexports and serviceimports",
 		fmt.Sprintf("clusterrolebinding/%s, or clusterrole and clusterrolebinding/%s", memberBindingName(hub.Namespace, hub.Name), adminRoleName(hub.Name)),
 		"validatingadmissionpolicy and validatingadmissionpolicybinding/"+guardName(hub.Namespace, hub.Name),
