@@ -171,8 +171,10 @@ func inventory(t *testing.T, member client.Client) []string {
 	t.Helper()
 	var found []string
 	for _, kind := range []struct{ name, group, kind string }{
-		{"import", mcsv1beta1.GroupVersion.String(), "ServiceImport"}, {"service", "v1", "Service"},
-		{"slice", "discovery.k8s.io/v1", "EndpointSlice"}, {"export", mcsv1beta1.GroupVersion.String(), "ServiceExport"},
+		{"import", mcsv1beta1.GroupVersion.String(), "ServiceImport"},
+		{"service", "v1", "Service"},
+		{"slice", "discovery.k8s.io/v1", "EndpointSlice"},
+		{"export", mcsv1beta1.GroupVersion.String(), "ServiceExport"},
 	} {
 		list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": kind.group, "kind": kind.kind + "List"}}
 		if err := member.List(t.Context(), list); err != nil {
