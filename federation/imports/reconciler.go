@@ -18,6 +18,13 @@ import (
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
+const (
+	// quietWay is how long nothing must have changed before it is written.
+	quietWay = 10 * time.Millisecond
+	// longestWay is how long writes are held back while changes go on.
+	longestWay = 500 * time.Millisecond
+)
+
 // Snapshots is where the service table comes from, and a channel that is closed when there is a newer one. A nil snapshot
 // means that too little is known to write anything.
 type Snapshots interface {
@@ -84,7 +91,30 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			return nil
 		case <-membersChanged:
 		case <-snapshotChanged:
+			r.giveWay(ctx)
 		}
+	}
+}
+
+// giveWay waits after a change until no other one follows. Clients that are told at once come first: they and what is
+// written into members want the same API servers and processors, and kube-proxy, which reads what is written, takes a second
+// for it by default.
+func (r *Reconciler) giveWay(ctx context.Context) {
+	latest := time.NewTimer(longestWay)
+	defer latest.Stop()
+	for {
+		_, changed := r.Snapshots.Current()
+		quiet := time.NewTimer(quietWay)
+		select {
+		case <-changed:
+			quiet.Stop()
+			continue
+		case <-quiet.C:
+		case <-latest.C:
+		case <-ctx.Done():
+		}
+		quiet.Stop()
+		return
 	}
 }
 

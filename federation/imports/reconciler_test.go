@@ -102,6 +102,7 @@ func (w *world) edit(change func()) {
 func (w *world) publish() {
 	w.latest.Publish(w.builder.Publish())
 	synctest.Wait()
+	w.pass(20 * time.Millisecond) // writes give way for a moment
 }
 
 func (w *world) start(edit ...func(*imports.Reconciler)) {
@@ -198,6 +199,33 @@ func TestFromExportToImport(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// TestGivingWay holds that changes which come close together are written together, and that no stream of changes holds up
+// writes for long.
+func TestGivingWay(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		w.export("a", 1, properties(), "10.0.0.1")
+		w.publish()
+		w.wrote("", "b", imported...)
+		const pause = 5 * time.Millisecond
+		change := func(i int) {
+			w.export("a", 1, properties(), "10.0.0.1", fmt.Sprintf("10.0.1.%d", i+1))
+			w.latest.Publish(w.builder.Publish())
+			w.pass(pause)
+		}
+		for i := range 10 {
+			change(i)
+		}
+		w.wrote("while changes come, writes wait", "b")
+		w.pass(20 * time.Millisecond)
+		w.wrote("ten changes are one write", "b", "update endpointslices")
+		for i := range 220 {
+			change(i)
+		}
+		w.wrote("over a second of changes there are two", "b", "update endpointslices", "update endpointslices")
 	})
 }
 
