@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
@@ -35,6 +36,19 @@ func TestServicesValidation(t *testing.T) {
 			{"an id fits a label", "spec.clusterID", strings.Repeat("a", 64), "may not be more than 63"},
 			{"a gateway is an address", "spec.gateways", `[{address: gw.example.com}]`, "write an IPv4 or IPv6 address"},
 			{"an address with a prefix is a network", "spec.gateways", `[{address: 10.0.0.1/24}]`, "write an IPv4 or IPv6 address"},
+			{"nobody is anybody", "spec.gateways", `[{address: 0.0.0.0}]`, "write the address at which other clusters reach the gateway"},
+			{"nobody is anybody in IPv6", "spec.gateways", `[{address: "::"}]`, "write the address at which other clusters reach the gateway"},
+			{"a group is no gateway", "spec.gateways", `[{address: 224.0.0.251}]`, "write the address at which other clusters reach the gateway"},
+			{"a group of this link is no gateway", "spec.gateways", `[{address: "ff02::1"}]`, "write the address at which other clusters reach the gateway"},
+			{"a group in IPv6 is no gateway", "spec.gateways", `[{address: "ff0e::1"}]`, "write the address at which other clusters reach the gateway"},
+			{"everybody is no gateway", "spec.gateways", `[{address: 255.255.255.255}]`, "write the address at which other clusters reach the gateway"},
+			{"private addresses are reached over a tunnel", "spec.gateways", `[{address: 10.0.0.1}, {address: "fd00::1"}]`, ""},
+			{"a region with a slash", "spec.region", `a b/c`, "write a region as the label"},
+			{"a region that ends in a dash", "spec.region", `eu-`, "write a region as the label"},
+			{"a region in capitals", "spec.region", `EU_West.1`, ""},
+			{"a zone with a space", "spec.zone", `eu a`, "write a zone as the label"},
+			{"a zone too long for a label", "spec.zone", strings.Repeat("a", 64), "may not be more than 63"},
+			{"no zone", "spec.zone", `""`, ""},
 			{"a port is at least 1", "spec.gateways", `[{address: 10.0.0.1, port: 0}]`, "greater than or equal to 1"},
 			{"unknown state", "spec.state", `Sleeping`, `supported values: "", "Active", "Cordoned", "Draining"`},
 			{"unknown health", "spec.dataPlane", `Poorly`, `supported values: "", "Up", "Down"`},
@@ -50,6 +64,8 @@ func TestServicesValidation(t *testing.T) {
 			{"Any twice", "spec.failover", `[{by: Any}, {by: Any}]`, "as the last tier"},
 			{"a name twice", "spec.failover", `[{by: Cluster, names: [m1, m1]}]`, "Duplicate value"},
 			{"an empty name", "spec.failover", `[{by: Cluster, names: [""]}]`, "at least 1"},
+			{"a zone with a space", "spec.failover", `[{by: Zone, names: ["a b/c"]}]`, "write a zone or a region as the labels of nodes say it"},
+			{"a region in capitals", "spec.failover", `[{by: Region, names: [EU_West.1]}]`, ""},
 
 			{"weights", "spec.clusterWeights", `[{cluster: m1, weight: 0}, {cluster: m2, weight: 10000}]`, ""},
 			{"a cluster twice", "spec.clusterWeights", `[{cluster: m1, weight: 1}, {cluster: m1, weight: 2}]`, "Duplicate value"},
@@ -60,6 +76,13 @@ func TestServicesValidation(t *testing.T) {
 			{"nobody may use it", "spec.consumers", `{clusters: []}`, ""},
 			{"consumers without a list", "spec.consumers", `{}`, "Required value"},
 			{"consumers by id", "spec.consumers", `{clusters: ["*"]}`, "write the id of a cluster"},
+
+			{"answers for five minutes", "spec.dns", `{ttlSeconds: 300}`, ""},
+			{"answers for a day", "spec.dns", `{ttlSeconds: 86400}`, ""},
+			{"the default", "spec.dns", `{}`, ""},
+			{"answers that may not be kept", "spec.dns", `{ttlSeconds: 0}`, "write a number of seconds from 1 to 86400"},
+			{"answers for longer than a day", "spec.dns", `{ttlSeconds: 86401}`, "write a number of seconds from 1 to 86400"},
+			{"seconds with a unit", "spec.dns", `{ttlSeconds: 5s}`, "must be of type integer"},
 
 			{"hash by a header", "spec.loadBalancing", `{algorithm: RingHash, hashHeader: x-user}`, ""},
 			{"only a ring is hashed", "spec.loadBalancing", `{algorithm: LeastRequest, hashHeader: x-user}`, "write algorithm: RingHash"},
@@ -74,6 +97,19 @@ func TestServicesValidation(t *testing.T) {
 			{"timeouts", "spec.timeouts", `{request: 1.5s, idle: 1h, connect: 250ms}`, ""},
 			{"a timeout without a unit", "spec.timeouts", `{request: "5"}`, "write a duration longer than zero"},
 			{"a timeout in the past", "spec.timeouts", `{connect: -1s}`, "write a duration longer than zero"},
+			{"a timeout of a day", "spec.timeouts", `{request: 24h, idle: 1440m, connect: 1h}`, ""},
+			{"parts of all kinds", "spec.timeouts", `{request: 1h2m3.5s4ms5us6ns, idle: 0.5h, connect: 1.s}`, ""},
+			{"a timeout of 228 years", "spec.timeouts", `{request: 2000000h}`, "of at most 24h"},
+			{"a timeout that no duration holds", "spec.timeouts", `{idle: 99999999999999999999h}`, "of at most 24h"},
+			{"a bit more than a day", "spec.timeouts", `{idle: 24h1ns}`, "of at most 24h"},
+			{"a long wait for a connection", "spec.timeouts", `{connect: 61m}`, "of at most 1h"},
+			{"checks once a day", "spec.outlierDetection", `{interval: 24h}`, "of at most 1h"},
+			{"out for two days", "spec.outlierDetection", `{baseEjectionTime: 48h}`, "of at most 24h"},
+			{"an attempt of years", "spec.retries", `{attempts: 1, perTry: 2000000h}`, "of at most 24h"},
+			{"attempts hours apart", "spec.retries", `{attempts: 1, backoff: 2h, maxBackoff: 3h}`, "of at most 1h"},
+			{"a route's timeout of years", "spec.routes", `[{destinations: [{}], timeout: 2000000h}]`, "of at most 24h"},
+			{"a route's attempts hours apart", "spec.routes", `[{destinations: [{}], retries: {attempts: 1, maxBackoff: 2h}}]`, "of at most 1h"},
+			{"held back for a day", "spec.fault", `{delay: {percent: 10, duration: 24h}}`, "of at most 1h"},
 
 			{"retries", "spec.retries", `{attempts: 2, retryOn: [unavailable, 5xx], perTry: 1s, backoff: 10ms, maxBackoff: 1s}`, ""},
 			{"no attempts are no retries", "spec.retries", `{attempts: 0}`, "greater than or equal to 1"},
@@ -180,5 +216,37 @@ func TestServiceSamples(t *testing.T) {
 			}
 			expect(t, newSchema(t, definitions[kind]).validate(t.Context(), obj, nil).ToAggregate(), "")
 		}
+	}
+}
+
+// TestEveryFieldIsExplained looks for fields about which kubectl explain would have nothing to say.
+func TestEveryFieldIsExplained(t *testing.T) {
+	for _, definition := range []string{infos, policies} {
+		plural, group, _ := strings.Cut(definition, ".")
+		data, err := os.ReadFile("crd/" + group + "_" + plural + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var crd apiextv1.CustomResourceDefinition
+		if err := yaml.UnmarshalStrict(data, &crd); err != nil {
+			t.Fatal(err)
+		}
+		for _, version := range crd.Spec.Versions {
+			unexplained(t, definition, version.Schema.OpenAPIV3Schema)
+		}
+	}
+}
+
+func unexplained(t *testing.T, path string, schema *apiextv1.JSONSchemaProps) {
+	t.Helper()
+	for name, property := range schema.Properties {
+		at := path + "." + name
+		if property.Description == "" && at != infos+".metadata" && at != policies+".metadata" { // the API server explains that
+			t.Errorf("%s has no description", at)
+		}
+		unexplained(t, at, &property)
+	}
+	if schema.Items != nil && schema.Items.Schema != nil {
+		unexplained(t, path+"[]", schema.Items.Schema)
 	}
 }

@@ -15,6 +15,9 @@ import (
 // defaultRetryOn are failures that are safe to try again: the server has not seen the request, or has said so.
 var defaultRetryOn = []string{"connect-failure", "refused-stream", "unavailable"}
 
+// maxTTL is how many seconds answers of DNS may be kept at most: a day.
+const maxTTL = 86400
+
 // FromSpec returns the policy that a ServicePolicy in namespace asks for. Its L7 is a *L7, or nil when nothing in the
 // spec concerns L7 clients. Specs that mean the same give policies that are reflect.DeepEqual. It shares nothing with
 // the spec.
@@ -32,6 +35,9 @@ func FromSpec(spec *v1alpha1.ServicePolicySpec, namespace string) clusterset.Pol
 	slices.SortStableFunc(policy.Weights, func(a, b clusterset.ClusterWeight) int { return strings.Compare(a.Cluster, b.Cluster) })
 	if spec.Consumers != nil {
 		policy.Consumers = &clusterset.Consumers{Clusters: set(spec.Consumers.Clusters)}
+	}
+	if spec.DNS != nil {
+		policy.TTL = min(count(spec.DNS.TTLSeconds), maxTTL)
 	}
 	l7 := l7FromSpec(spec, namespace)
 	if !reflect.DeepEqual(l7, L7{}) {

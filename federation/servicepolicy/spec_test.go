@@ -44,6 +44,11 @@ func TestFromSpec(t *testing.T) {
 		{"no cluster", `consumers: {clusters: []}`, clusterset.Policy{Consumers: &clusterset.Consumers{}}},
 		{"some clusters", `consumers: {clusters: [b, a, b]}`, clusterset.Policy{Consumers: &clusterset.Consumers{Clusters: []string{"a", "b"}}}},
 
+		{"answers are kept as long as it says", `dns: {ttlSeconds: 300}`, clusterset.Policy{TTL: 300}},
+		{"answers are kept for a day at most, whoever wrote it", `dns: {ttlSeconds: 100000}`, clusterset.Policy{TTL: 86400}},
+		{"less than nothing is nothing", `dns: {ttlSeconds: -1}`, clusterset.Policy{}},
+		{"the server's own time", `dns: {}`, clusterset.Policy{}},
+
 		{"the default algorithm is nothing", `loadBalancing: {algorithm: RoundRobin}`, clusterset.Policy{}},
 		{"another algorithm", `loadBalancing: {algorithm: Random}`, clusterset.Policy{L7: &l7{LoadBalancer: servicepolicy.Random}}},
 		{"headers have one case", `loadBalancing: {algorithm: RingHash, hashHeader: X-User}`, clusterset.Policy{L7: &l7{LoadBalancer: servicepolicy.RingHash, HashHeader: "x-user"}}},

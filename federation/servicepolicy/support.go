@@ -9,6 +9,7 @@ import (
 
 // Sets of clients, in the order in which they are shown. A client that understands requests understands all below it.
 var (
+	names       = []string{v1alpha1.ClientDNS} // whoever looks names up
 	everybody   = []string{v1alpha1.ClientDNS, v1alpha1.ClientGateway, v1alpha1.ClientGRPC, v1alpha1.ClientEnvoy}
 	connections = []string{v1alpha1.ClientGateway, v1alpha1.ClientGRPC, v1alpha1.ClientEnvoy} // whoever picks per connection or request
 	transport   = []string{v1alpha1.ClientGateway, v1alpha1.ClientEnvoy}                      // whoever keeps connections as told
@@ -35,6 +36,7 @@ func Support(spec *v1alpha1.ServicePolicySpec) []v1alpha1.FieldSupport {
 	s.add("clusterWeights", len(spec.ClusterWeights) > 0, everybody, "DNS leaves clusters of weight 0 out and gives no others a smaller share")
 	s.add("minHealthyPercent", spec.MinHealthyPercent != nil, connections, "")
 	s.add("consumers", spec.Consumers != nil, everybody, "")
+	s.add("dns.ttlSeconds", spec.DNS != nil && spec.DNS.TTLSeconds != nil, names, "")
 	s.loadBalancing(spec.LoadBalancing)
 	s.circuitBreaker(spec.CircuitBreaker)
 	s.outlierDetection(spec.OutlierDetection)

@@ -23,6 +23,8 @@ func TestSupport(t *testing.T) {
 				"minHealthyPercent: Gateway GRPC Envoy", "consumers: DNS Gateway GRPC Envoy",
 			},
 		},
+		{"only who looks names up keeps answers", `dns: {ttlSeconds: 60}`, []string{"dns.ttlSeconds: DNS"}},
+		{"nothing is said of DNS", `dns: {}`, nil},
 		{"grpc-go has round_robin, least_request and ring_hash", `loadBalancing: {algorithm: LeastRequest}`, []string{"loadBalancing.algorithm: GRPC Envoy"}},
 		{"grpc-go refuses a cluster with RANDOM", `loadBalancing: {algorithm: Random}`, []string{"loadBalancing.algorithm: Envoy | gRPC has no Random"}},
 		{"hashing", `loadBalancing: {algorithm: RingHash, hashHeader: x-user}`, []string{"loadBalancing.algorithm: GRPC Envoy", "loadBalancing.hashHeader: GRPC Envoy"}},

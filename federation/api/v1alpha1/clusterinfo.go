@@ -26,7 +26,9 @@ type ClusterInfo struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   ClusterInfoSpec   `json:"spec,omitempty"`
+	// Spec is what people write.
+	Spec ClusterInfoSpec `json:"spec,omitempty"`
+	// Status is what the hub knows.
 	Status ClusterInfoStatus `json:"status,omitempty"`
 }
 
@@ -40,28 +42,35 @@ type ClusterInfoSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",message="write a name of lower-case letters, digits, dashes and dots, such as vpc-1; clusters that share a network write the same"
 	Network string `json:"network,omitempty"`
-	// ClusterID names the cluster in global names. Default: the member's ClusterProperty cluster.clusterset.k8s.io, else its
-	// name with dots replaced by dashes.
+	// ClusterID names the cluster in global names and certificates. Default: the member's ClusterProperty
+	// cluster.clusterset.k8s.io, else its name with dots replaced by dashes. An id belongs to one cluster: who has it keeps it;
+	// among those who begin to claim it together, the one whose KubeFedCluster is older has it, then the first by name. Another
+	// one keeps the id that it had; if it had none, nothing of it is used. Its condition Accepted says so.
 	//
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="write a DNS label: lower-case letters, digits and dashes, such as eu-west-1"
 	ClusterID string `json:"clusterID,omitempty"`
-	// Region overrides what the labels of the nodes say.
+	// Region is where the cluster stands. Default: what the label topology.kubernetes.io/region of its nodes says.
 	//
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",message="write a region as the label topology.kubernetes.io/region of a node would say it: letters, digits, dashes, dots and underscores, such as eu-west"
 	Region string `json:"region,omitempty"`
-	// Zone overrides what the labels of the nodes say.
+	// Zone is where consumers, gateways and endpoints of the cluster stand that have no zone of their own. Default: that of
+	// all its nodes, if they are in one. Endpoints have the zone of their node.
 	//
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",message="write a zone as the label topology.kubernetes.io/zone of a node would say it: letters, digits, dashes, dots and underscores, such as eu-west-1a"
 	Zone string `json:"zone,omitempty"`
-	// Gateways override the discovered ones: where services of the cluster are reached from other networks.
+	// Gateways are where services of the cluster are reached from other networks. None are found by themselves: without any,
+	// other networks do not reach it.
 	//
 	// +kubebuilder:validation:MaxItems=16
 	Gateways []Gateway `json:"gateways,omitempty"`
 	// State is Active, Cordoned (no new consumers from elsewhere while others serve) or Draining (no consumers at all while
-	// others serve).
+	// others serve). Default: Active.
 	State ClusterState `json:"state,omitempty"`
-	// DataPlane overrides the data plane's health: Up or Down. Empty means what is observed.
+	// DataPlane says whether traffic arrives in the cluster: Up or Down. Nothing observes it. Down takes the cluster's endpoints
+	// away from consumers in other clusters; empty means that it is not known, and its endpoints are used.
 	DataPlane Health `json:"dataPlane,omitempty"`
 }
 
@@ -94,8 +103,9 @@ type Gateway struct {
 	//
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="write an IPv4 or IPv6 address, such as 203.0.113.10 or 2001:db8::1; names are not looked up"
+	// +kubebuilder:validation:XValidation:rule="!isIP(self) || ip(self).isGlobalUnicast() || ip(self).isLoopback() || ip(self).isLinkLocalUnicast()",message="write the address at which other clusters reach the gateway, such as 203.0.113.10 or 2001:db8::1; the unspecified address (0.0.0.0, ::), multicast and broadcast reach no gateway"
 	Address string `json:"address"`
-	// Port takes TLS by server name. Default 15443.
+	// Port is where the gateway takes TLS by server name. Default 15443.
 	//
 	// +kubebuilder:default=15443
 	// +kubebuilder:validation:Minimum=1
@@ -105,15 +115,21 @@ type Gateway struct {
 
 // ClusterInfoStatus is what the hub knows of a cluster.
 type ClusterInfoStatus struct {
-	ClusterID string   `json:"clusterID,omitempty"`
-	Network   string   `json:"network,omitempty"`
-	Region    string   `json:"region,omitempty"`
-	Zones     []string `json:"zones,omitempty"`
+	// ClusterID is the id that the cluster has. Empty while it has none, and then nothing of it is used.
+	ClusterID string `json:"clusterID,omitempty"`
+	// Network is that of the spec.
+	Network string `json:"network,omitempty"`
+	// Region is that of the spec, else what the nodes say.
+	Region string `json:"region,omitempty"`
+	// Zones are those of the nodes.
+	Zones []string `json:"zones,omitempty"`
+	// Gateways are those of the spec.
+	//
 	// +kubebuilder:validation:MaxItems=16
 	Gateways []Gateway `json:"gateways,omitempty"`
-	// ControlPlane tells whether the API server answers, DataPlane whether traffic arrives. They are never mixed.
+	// ControlPlane tells whether the API server is ready. It says nothing about traffic.
 	ControlPlane Health `json:"controlPlane,omitempty"`
-	// DataPlane tells whether traffic arrives.
+	// DataPlane is that of the spec: whether traffic arrives.
 	DataPlane Health `json:"dataPlane,omitempty"`
 	// Exports counts the services that the cluster is known to export.
 	//
@@ -125,6 +141,9 @@ type ClusterInfoStatus struct {
 	Endpoints int32 `json:"endpoints"`
 	// LastKnown is when the hub was last in step with the cluster; nil while it is.
 	LastKnown *metav1.Time `json:"lastKnown,omitempty"`
+	// Conditions are Accepted (the cluster is a member and has the id that it claims) and InStep (the hub reads everything that
+	// it should; else what is known is as old as lastKnown).
+	//
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`

@@ -19,7 +19,9 @@ type ServicePolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   ServicePolicySpec   `json:"spec,omitempty"`
+	// Spec is what people write.
+	Spec ServicePolicySpec `json:"spec,omitempty"`
+	// Status is what the hub says of it.
 	Status ServicePolicyStatus `json:"status,omitempty"`
 }
 
@@ -37,32 +39,43 @@ type ServicePolicySpec struct {
 	// +listMapKey=cluster
 	// +kubebuilder:validation:MaxItems=256
 	ClusterWeights []ClusterWeight `json:"clusterWeights,omitempty"`
-	// MinHealthyPercent is the share of a tier's endpoints that must be ready for it to carry the traffic alone.
+	// MinHealthyPercent is the share of a tier's endpoints that must be ready for it to carry the traffic alone; below it the
+	// next tier takes part. Default 0: a tier is left when nothing in it is ready.
 	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	MinHealthyPercent *int32 `json:"minHealthyPercent,omitempty"`
-	// Consumers are the clusters that may use the service; nil means all.
+	// Consumers are the clusters that may use the service. Without it all may.
 	Consumers *Consumers `json:"consumers,omitempty"`
+	// DNS is how the names of the service are answered for.
+	DNS *DNS `json:"dns,omitempty"`
 
-	LoadBalancing    *LoadBalancing    `json:"loadBalancing,omitempty"`
-	CircuitBreaker   *CircuitBreaker   `json:"circuitBreaker,omitempty"`
+	// LoadBalancing is how a client chooses among the endpoints of a tier. Default: RoundRobin.
+	LoadBalancing *LoadBalancing `json:"loadBalancing,omitempty"`
+	// CircuitBreaker bounds what one client has under way. Default: the client's own bounds.
+	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
+	// OutlierDetection has clients stop using an endpoint that fails, for a while. Without it they do not; {} asks for it with
+	// all defaults.
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
-	Timeouts         *Timeouts         `json:"timeouts,omitempty"`
-	Retries          *Retries          `json:"retries,omitempty"`
+	// Timeouts bound how long a client waits.
+	Timeouts *Timeouts `json:"timeouts,omitempty"`
+	// Retries says which requests a client sends again. Without it the client decides.
+	Retries *Retries `json:"retries,omitempty"`
 	// Routes are tried in order; requests that none matches go to the service as a whole.
 	//
 	// +kubebuilder:validation:MaxItems=32
 	Routes []Route `json:"routes,omitempty"`
+	// Mirror sends a copy of requests elsewhere; what comes back is thrown away.
 	Mirror *Mirror `json:"mirror,omitempty"`
-	Fault  *Fault  `json:"fault,omitempty"`
+	// Fault makes clients answer requests with errors, or late, to see what happens then.
+	Fault *Fault `json:"fault,omitempty"`
 }
 
 // FailoverTier is one step of a failover order.
 //
 // +kubebuilder:validation:XValidation:rule="self.by != 'Any' || !has(self.names) || self.names.size() == 0",message="Any takes no names: remove them, or write by: Zone, Region or Cluster"
 type FailoverTier struct {
-	// By is Zone, Region, Cluster or Any.
+	// By is what the tier's endpoints are chosen by: Zone, Region, Cluster, or Any for all that are left.
 	//
 	// +kubebuilder:validation:Enum=Zone;Region;Cluster;Any
 	By string `json:"by"`
@@ -72,15 +85,18 @@ type FailoverTier struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",message="write a zone or a region as the labels of nodes say it, or the id of a cluster as kubectl get clusterinfos shows it: letters, digits, dashes, dots and underscores"
 	Names []string `json:"names,omitempty"`
 }
 
 // ClusterWeight is the weight of one cluster.
 type ClusterWeight struct {
+	// Cluster is the id of the cluster.
+	//
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="write the id of a cluster, as kubectl get clusterinfos shows it: a DNS label such as eu-west-1"
 	Cluster string `json:"cluster"`
-	// Weight is 0 to 10000; 0 takes the cluster out.
+	// Weight is 0 to 10000, relative to the other clusters; 0 takes the cluster out.
 	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
@@ -89,11 +105,22 @@ type ClusterWeight struct {
 
 // Consumers lists clusters that may use a service. An empty list lets nobody.
 type Consumers struct {
+	// Clusters are the ids of the clusters that may use the service. An empty list lets nobody.
+	//
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MaxLength=63
 	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="write the id of a cluster, as kubectl get clusterinfos shows it: a DNS label such as eu-west-1"
 	Clusters []string `json:"clusters"`
+}
+
+// DNS is how the names of a service are answered for.
+type DNS struct {
+	// TTLSeconds is for how long clients may keep an answer about the service's names, 1 to 86400 seconds. Default 5. A
+	// client that keeps one longer hears later of endpoints that have gone.
+	//
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 86400",message="write a number of seconds from 1 to 86400, which is a day, such as 5 or 300; leave it out for 5 seconds"
+	TTLSeconds *int32 `json:"ttlSeconds,omitempty"`
 }
 
 // LoadBalancing is how a client chooses among endpoints.
@@ -113,12 +140,20 @@ type LoadBalancing struct {
 
 // CircuitBreaker bounds what one client has under way.
 type CircuitBreaker struct {
+	// MaxConnections is how many connections to one cluster's endpoints a client may hold.
+	//
 	// +kubebuilder:validation:Minimum=1
 	MaxConnections *int32 `json:"maxConnections,omitempty"`
+	// MaxRequests is how many requests a client may have under way; more fail at once.
+	//
 	// +kubebuilder:validation:Minimum=1
 	MaxRequests *int32 `json:"maxRequests,omitempty"`
+	// MaxPendingRequests is how many requests may wait for a connection; more fail at once.
+	//
 	// +kubebuilder:validation:Minimum=1
 	MaxPendingRequests *int32 `json:"maxPendingRequests,omitempty"`
+	// MaxRetries is how many retries a client may have under way; requests beyond fail as they are.
+	//
 	// +kubebuilder:validation:Minimum=1
 	MaxRetries *int32 `json:"maxRetries,omitempty"`
 }
@@ -129,9 +164,9 @@ type OutlierDetection struct {
 	//
 	// +kubebuilder:validation:Minimum=1
 	Consecutive5xx *int32 `json:"consecutive5xx,omitempty"`
-	// Interval is the time between checks, default 10s.
+	// Interval is the time between checks, default 10s, at most 1h.
 	Interval *metav1.Duration `json:"interval,omitempty"`
-	// BaseEjectionTime is how long the first ejection lasts, default 30s.
+	// BaseEjectionTime is how long the first ejection lasts, default 30s, at most 24h. Each further one lasts longer.
 	BaseEjectionTime *metav1.Duration `json:"baseEjectionTime,omitempty"`
 	// MaxEjectionPercent is the share of the endpoints that may be out at once, default 10.
 	//
@@ -142,11 +177,11 @@ type OutlierDetection struct {
 
 // Timeouts bound how long a client waits.
 type Timeouts struct {
-	// Request is how long a request may take, retries included. Default: no bound.
+	// Request is how long a request may take, retries included, at most 24h. Default: no bound.
 	Request *metav1.Duration `json:"request,omitempty"`
-	// Idle is how long a connection without requests is kept. Default: the client's own.
+	// Idle is how long a connection without requests is kept, at most 24h. Default: the client's own.
 	Idle *metav1.Duration `json:"idle,omitempty"`
-	// Connect is how long to wait until a connection stands. Default: the client's own.
+	// Connect is how long to wait until a connection stands, at most 1h. Default: the client's own.
 	Connect *metav1.Duration `json:"connect,omitempty"`
 }
 
@@ -154,7 +189,7 @@ type Timeouts struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.maxBackoff) || duration(self.maxBackoff) >= (has(self.backoff) ? duration(self.backoff) : duration('25ms'))",message="maxBackoff must be at least backoff, which is 25ms when it is not set"
 type Retries struct {
-	// Attempts beyond the first.
+	// Attempts is how often a request is sent beyond the first time, 1 to 10.
 	//
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10
@@ -167,25 +202,27 @@ type Retries struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:Enum="5xx";gateway-error;reset;reset-before-request;connect-failure;envoy-ratelimited;retriable-4xx;refused-stream;http3-post-connect-failure;cancelled;deadline-exceeded;internal;resource-exhausted;unavailable
 	On []string `json:"retryOn,omitempty"`
-	// PerTry is how long one attempt may take. Default: the timeout of the request.
+	// PerTry is how long one attempt may take, at most 24h. Default: the timeout of the request.
 	PerTry *metav1.Duration `json:"perTry,omitempty"`
-	// Backoff is the base of the growing time between attempts, default 25ms.
+	// Backoff is the base of the growing time between attempts, default 25ms, at most 1h.
 	Backoff *metav1.Duration `json:"backoff,omitempty"`
-	// MaxBackoff bounds it, default ten times backoff.
+	// MaxBackoff bounds the time between attempts, default ten times backoff, at most 1h.
 	MaxBackoff *metav1.Duration `json:"maxBackoff,omitempty"`
 }
 
 // Route sends requests that match to destinations.
 type Route struct {
-	// Matches: any of them; none means every request.
+	// Matches are sets of conditions; a request that meets any of them is routed. None means every request.
 	//
 	// +kubebuilder:validation:MaxItems=16
 	Matches []RouteMatch `json:"matches,omitempty"`
+	// Destinations are where the requests go, each with its share.
+	//
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:XValidation:rule="self.exists(d, !has(d.weight) || d.weight > 0)",message="give at least one destination a weight above 0"
 	Destinations []RouteDestination `json:"destinations"`
-	// Timeout replaces timeouts.request for this route.
+	// Timeout replaces timeouts.request for this route, at most 24h.
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// Retries replace those of the policy for this route.
 	Retries *Retries `json:"retries,omitempty"`
@@ -203,6 +240,8 @@ type RouteMatch struct {
 	//
 	// +kubebuilder:validation:Enum="";GET;HEAD;POST;PUT;DELETE;CONNECT;OPTIONS;TRACE;PATCH
 	Method string `json:"method,omitempty"`
+	// Headers are conditions on headers, all of which must hold.
+	//
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
@@ -213,8 +252,12 @@ type RouteMatch struct {
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.exact) && self.exact.size() > 0 ? 1 : 0) + (has(self.prefix) && self.prefix.size() > 0 ? 1 : 0) + (has(self.regex) && self.regex.size() > 0 ? 1 : 0) == 1",message="write exactly one of exact, prefix and regex"
 type StringMatch struct {
+	// Exact is the whole string.
+	//
 	// +kubebuilder:validation:MaxLength=1024
 	Exact string `json:"exact,omitempty"`
+	// Prefix is what the string begins with.
+	//
 	// +kubebuilder:validation:MaxLength=1024
 	Prefix string `json:"prefix,omitempty"`
 	// Regex is in RE2 syntax and matches the whole string.
@@ -226,11 +269,12 @@ type StringMatch struct {
 
 // HeaderMatch compares a header. Without a value the header only has to be there.
 type HeaderMatch struct {
-	// Name in any case.
+	// Name of the header, in any case.
 	//
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-A-Za-z0-9!#$%&*+.^_`|~]+$')",message="write the name of a header, such as x-canary; path and method have fields of their own"
-	Name  string       `json:"name"`
+	Name string `json:"name"`
+	// Value is what its value must be. Without it the header only has to be there.
 	Value *StringMatch `json:"value,omitempty"`
 }
 
@@ -246,28 +290,30 @@ type RouteDestination struct {
 
 // Subset is a part of a service's endpoints, or another global service.
 type Subset struct {
-	// Clusters limits the endpoints to those of these clusters.
+	// Clusters limits the endpoints to those of these clusters, by their ids.
 	//
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=63
 	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="write the id of a cluster, as kubectl get clusterinfos shows it: a DNS label such as eu-west-1"
 	Clusters []string `json:"clusters,omitempty"`
-	// Service is another global service; nil means this one.
+	// Service is another global service. Default: this one.
 	Service *ServiceReference `json:"service,omitempty"`
 }
 
 // ServiceReference names a global service.
 type ServiceReference struct {
-	// Namespace defaults to the policy's own.
+	// Namespace of the service. Default: the policy's own.
 	//
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="write the name of a namespace, or leave it out for that of the policy"
 	Namespace string `json:"namespace,omitempty"`
+	// Name of the service.
+	//
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="write the name of a service without its namespace, such as web"
 	Name string `json:"name"`
-	// Port defaults to the port that was asked for.
+	// Port of the service. Default: the port that was asked for.
 	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=65535
@@ -279,7 +325,7 @@ type ServiceReference struct {
 // +kubebuilder:validation:XValidation:rule="has(self.service) || (has(self.clusters) && self.clusters.size() > 0)",message="say where copies go: name a service, or clusters; a copy to all of the same service would only double its load"
 type Mirror struct {
 	Subset `json:",inline"`
-	// Percent is 0 to 100, default 100.
+	// Percent is the share of requests that are copied, 0 to 100, default 100.
 	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
@@ -288,15 +334,20 @@ type Mirror struct {
 
 // Fault makes a client answer requests with errors, or late.
 type Fault struct {
+	// Delay holds a share of the requests back.
 	Delay *FaultDelay `json:"delay,omitempty"`
+	// Abort answers a share of the requests with an error.
 	Abort *FaultAbort `json:"abort,omitempty"`
 }
 
 // FaultDelay holds requests back.
 type FaultDelay struct {
+	// Percent is the share of requests that are held back, 0 to 100.
+	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
-	Percent  int32           `json:"percent"`
+	Percent int32 `json:"percent"`
+	// Duration is for how long, at most 1h.
 	Duration metav1.Duration `json:"duration"`
 }
 
@@ -304,15 +355,17 @@ type FaultDelay struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.httpStatus) != has(self.grpcStatus)",message="write exactly one of httpStatus and grpcStatus"
 type FaultAbort struct {
+	// Percent is the share of requests that are answered with an error, 0 to 100.
+	//
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Percent int32 `json:"percent"`
-	// HTTPStatus or GRPCStatus, exactly one.
+	// HTTPStatus is the status code of HTTP to answer with. Write it or grpcStatus, exactly one.
 	//
 	// +kubebuilder:validation:Minimum=200
 	// +kubebuilder:validation:Maximum=599
 	HTTPStatus *int32 `json:"httpStatus,omitempty"`
-	// GRPCStatus is the number of a status code other than OK.
+	// GRPCStatus is the status code of gRPC to answer with, by its number; 0, which is OK, is none.
 	//
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16
@@ -321,7 +374,11 @@ type FaultAbort struct {
 
 // ServicePolicyStatus says what became of a policy.
 type ServicePolicyStatus struct {
+	// ObservedGeneration is the generation of the spec that the rest of the status is about.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions are Accepted (the policy is in force) and Resolved (the service is exported, and everything that the policy
+	// names exists and can be used; else the message says which part does not).
+	//
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
