@@ -1,0 +1,130 @@
+package zone
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/hansa-dev/hansa/federation/clusterset"
+)
+
+// owned is what one service has in a tree.
+type owned struct {
+	names []string // sorted
+	notes []Note
+}
+
+// Next returns the tree of a snapshot. It shares everything with the old tree that did not change, nodes and RRsets
+// included, and looks only at services that may have changed; without an old tree, or with that of another asker or other
+// options, at all. It never returns nil: what does not fit is left out and noted.
+func Next(old *Tree, snapshot *clusterset.Snapshot, from Asker, o Options) *Tree {
+	if snapshot == nil {
+		snapshot = &clusterset.Snapshot{}
+	}
+	o = o.normal()
+	if old != nil && (old.snapshot == nil || old.from != from || !old.options.equal(&o)) {
+		old = nil
+	}
+	if old != nil && old.snapshot == snapshot {
+		return old
+	}
+	c := change{&edit{}, &Tree{snapshot: snapshot, from: from, options: o, serial: serial(old, snapshot.Sequence())}}
+	var before *clusterset.Snapshot
+	if old == nil {
+		c.begin()
+	} else {
+		before = old.snapshot
+		c.resume(old)
+	}
+	for _, key := range c.tree.affected(before) {
+		c.project(key)
+	}
+	c.seal()
+	return c.tree
+}
+
+// serial returns the serial number for a sequence: see the package's documentation.
+func serial(old *Tree, sequence uint64) uint32 {
+	const unit = 22
+	own := uint32(sequence >> unit) //nolint:gosec // modulo 2³² on purpose
+	if old == nil {
+		return own
+	}
+	before := old.snapshot.Sequence()
+	switch {
+	case sequence == before:
+		return old.serial
+	case int32(own-old.serial) > 0: //nolint:gosec // RFC 1982, section 3.2
+		return own
+	case sequence < before:
+		return old.serial + 1
+	}
+	return old.serial + uint32(min(sequence-before, 1<<unit)) //nolint:gosec // fits
+}
+
+// Notes returns what is left out, sorted by service. It looks at all services.
+func (t *Tree) Notes() []Note {
+	notes := slices.Clone(t.notes)
+	t.services.all(func(_ string, o *owned) bool {
+		notes = append(notes, o.notes...)
+		return true
+	})
+	slices.SortStableFunc(notes, func(a, b Note) int {
+		return cmp.Or(strings.Compare(a.Service.Namespace, b.Service.Namespace), strings.Compare(a.Service.Name, b.Service.Name))
+	})
+	return notes
+}
+
+// affected returns the keys of the services whose names may not be what they were.
+func (t *Tree) affected(before *clusterset.Snapshot) []clusterset.Key {
+	changes := t.snapshot.Since(before)
+	if before == nil || len(changes.Moved) == 0 {
+		return changes.Services
+	}
+	keys := map[clusterset.Key]bool{}
+	for _, key := range changes.Services {
+		keys[key] = true
+	}
+	for _, service := range t.snapshot.Services() {
+		// An address of the derived Service stays what it is, wherever the endpoints are.
+		if (len(t.zones) > 1 || service.Properties != nil && service.Properties.Headless) && t.concerned(service, changes.Moved) {
+			keys[service.Key] = true
+		}
+	}
+	all := make([]clusterset.Key, 0, len(keys))
+	for key := range keys {
+		all = append(all, key)
+	}
+	return all
+}
+
+// concerned tells whether a service is exported or consumed by a cluster that moved.
+func (t *Tree) concerned(service *clusterset.Service, moved []string) bool {
+	return slices.Contains(moved, t.from.Cluster) ||
+		slices.ContainsFunc(service.Sources, func(s clusterset.Source) bool { return slices.Contains(moved, s.Cluster) })
+}
+
+// project makes the names of one service anew.
+func (c change) project(key clusterset.Key) {
+	id := key.String()
+	before, _ := c.tree.services.get([]byte(id))
+	d := draft{tree: c.tree, key: key, names: map[string]*entry{}}
+	if service := c.tree.snapshot.Service(key); service != nil && service.Exported() {
+		d.fill(service)
+	}
+	now := d.owned()
+	if before != nil {
+		for _, name := range before.names {
+			if _, stays := slices.BinarySearch(now.names, name); !stays {
+				c.clear(name)
+			}
+		}
+	}
+	d.put(c, now.names)
+	switch {
+	case len(now.names)+len(now.notes) > 0:
+		c.tree.services.put(c.edit, id, now)
+	case before != nil:
+		c.tree.services.remove(c.edit, id)
+	}
+}
