@@ -11,8 +11,8 @@ type Handler interface {
 	// is no response. Returning nil means that the answer takes time: see Waiter. It must not keep query or dst, and must
 	// not block: over UDP, everybody who asks the same socket waits meanwhile.
 	//
-	// Over UDP dst is empty and has room for Options.UDPSize octets; a longer response is sent if IP can carry it.
-	// Over streams the response has at most 65,535 octets.
+	// dst is empty and has room for Options.UDPSize octets at least; a longer response costs an allocation. It has at most
+	// 65,535 octets, and over UDP what IP can carry.
 	Respond(dst, query []byte, from Source) []byte
 }
 

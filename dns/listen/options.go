@@ -22,11 +22,11 @@ type Options struct {
 	TLSConfig *tls.Config // certificates; the protocols of ALPN are filled in
 	HTTPSPath string      // "/dns-query"
 
-	Engines       int // threads per UDP address: GOMAXPROCS
-	Batch         int // UDP messages that are received, answered and sent together: 64
-	UDPSize       int // octets of a query over UDP, and of the room for its response: 4096
-	ReceiveBuffer int // octets that the kernel may queue per UDP socket: 4 MiB
-	Waiting       int // UDP queries that wait in a Waiter at a time: 256
+	Engines      int // threads per UDP address: GOMAXPROCS
+	Batch        int // UDP messages that are received, answered and sent together: 64
+	UDPSize      int // octets of a query over UDP, and of the room for its response: 4096
+	SocketBuffer int // octets that the kernel may queue per UDP socket and direction: 4 MiB
+	Waiting      int // UDP queries that wait in a Waiter at a time: 256
 
 	Connections int // in all; the one that was idle for longest makes room for a new one: 4096
 	PerPeer     int // of one IPv4 address or IPv6 /64: 256
@@ -48,7 +48,7 @@ func (o Options) orDefault() Options {
 	o.Engines = cmp.Or(o.Engines, runtime.GOMAXPROCS(0))
 	o.Batch = min(cmp.Or(o.Batch, 64), 1024)
 	o.UDPSize = min(cmp.Or(o.UDPSize, 4096), maxMessage)
-	o.ReceiveBuffer = cmp.Or(o.ReceiveBuffer, 4<<20)
+	o.SocketBuffer = cmp.Or(o.SocketBuffer, 4<<20)
 	o.Waiting = cmp.Or(o.Waiting, 256)
 	o.Connections = cmp.Or(o.Connections, 4096)
 	o.PerPeer = cmp.Or(o.PerPeer, 256)

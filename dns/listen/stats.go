@@ -32,7 +32,7 @@ type StreamStats struct {
 
 // udpCounters are those of one engine. They change once per batch.
 type udpCounters struct {
-	packets, batches, responses, oversized, unsent, crowded atomic.Uint64
+	packets, batches, responses, oversized, unsent atomic.Uint64
 
 	_ [64]byte // keeps the counters of two engines off the same cache line
 }
