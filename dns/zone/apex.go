@@ -25,19 +25,19 @@ const (
 // begin makes the zones of an empty tree.
 func (c change) begin() {
 	o := &c.tree.options
-	c.zone(o.ClusterSet, projection{fill: fillClusterSet})
+	c.zone(o.ClusterSet, projection{fill: fillClusterSet, split: splitClusterSet})
 	for _, external := range o.External {
-		c.zone(external.Zone, projection{fill: fillExternal})
+		c.zone(external.Zone, projection{fill: fillExternal, split: splitExternal, outsiders: true})
 	}
 	for _, old := range o.KubeFed {
 		if !hostLabel(old.Federation) {
 			c.note("the zone %q is left out: the federation's name %q is no DNS label in lower case", old.Zone, old.Federation)
 			continue
 		}
-		c.zone(old.Zone, projection{fill: fillKubeFed, federation: old.Federation})
+		c.zone(old.Zone, projection{fill: fillKubeFed, split: splitKubeFed, outsiders: true, federation: old.Federation})
 	}
 	if o.PerCluster != "" {
-		c.zone(o.PerCluster, projection{fill: fillPerCluster})
+		c.zone(o.PerCluster, projection{fill: fillPerCluster, split: splitPerCluster})
 	}
 	for i := range c.tree.apexes {
 		c.own(i)

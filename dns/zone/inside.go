@@ -15,6 +15,10 @@ type projection struct {
 	name string // in wire form
 	// fill adds the names of a service to the draft.
 	fill func(d *draft, p *projection)
+	// split finds the service in the labels of a name, those of the zone cut off; ok is false where there is none.
+	split func(labels []string, p *projection) (key clusterset.Key, ok bool)
+	// outsiders says that the zone is for them.
+	outsiders bool
 	// reserved are the names of the zone itself.
 	reserved map[string]bool
 	// inner are the apexes of zones inside of this one.
@@ -42,6 +46,15 @@ func fillClusterSet(d *draft, p *projection) {
 	default:
 		fillAddressed(d, p)
 	}
+}
+
+// splitClusterSet finds <svc>.<ns>.svc at the end.
+func splitClusterSet(labels []string, _ *projection) (clusterset.Key, bool) {
+	n := len(labels)
+	if n < 3 || labels[n-1] != "svc" {
+		return clusterset.Key{}, false
+	}
+	return clusterset.Key{Namespace: labels[n-2], Name: labels[n-3]}, true
 }
 
 // fillAddressed adds a service that has an address in the asker's cluster.

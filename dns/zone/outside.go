@@ -27,6 +27,14 @@ func fillExternal(d *draft, p *projection) {
 	}
 }
 
+// splitExternal finds <svc>.<ns>.
+func splitExternal(labels []string, _ *projection) (clusterset.Key, bool) {
+	if len(labels) != 2 {
+		return clusterset.Key{}, false
+	}
+	return clusterset.Key{Namespace: labels[1], Name: labels[0]}, true
+}
+
 // first adds the addresses of the first priority.
 func (d *draft) first(at *entry, hosts clusterset.Assignment) {
 	if len(hosts.Priorities) > 0 {
@@ -83,6 +91,14 @@ func fillPerCluster(d *draft, p *projection) {
 	}
 }
 
+// splitPerCluster finds <svc>.<ns>.<cluster>.
+func splitPerCluster(labels []string, _ *projection) (clusterset.Key, bool) {
+	if len(labels) != 3 {
+		return clusterset.Key{}, false
+	}
+	return clusterset.Key{Namespace: labels[1], Name: labels[0]}, true
+}
+
 // fillKubeFed adds the names that KubeFed's ServiceDNSRecords gave: one for all, one for each region, and one for each
 // availability zone in a region. One that has nobody to name points to the next wider one.
 func fillKubeFed(d *draft, p *projection) {
@@ -107,6 +123,14 @@ func fillKubeFed(d *draft, p *projection) {
 			d.area(p, hosts, wider, append(slices.Clone(prefix), strings.ToLower(facts.Zone), region), facts.Region, facts.Zone)
 		}
 	}
+}
+
+// splitKubeFed finds <svc>.<ns>.<federation>.svc, with an area or without.
+func splitKubeFed(labels []string, p *projection) (clusterset.Key, bool) {
+	if len(labels) < 4 || len(labels) > 6 || labels[2] != p.federation || labels[3] != "svc" {
+		return clusterset.Key{}, false
+	}
+	return clusterset.Key{Namespace: labels[1], Name: labels[0]}, true
 }
 
 // area adds the name of a region, or an availability zone in it, and returns it. The labels end with those of the area.

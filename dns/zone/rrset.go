@@ -3,6 +3,7 @@ package zone
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"sort"
@@ -57,18 +58,36 @@ func (s *RRset) Packed() (records []byte, size int) { return s.records, int(s.si
 // RRs returns copies of the records, with the given owner in presentation form.
 func (s *RRset) RRs(owner string) []dns.RR {
 	rrs := make([]dns.RR, 0, s.count)
-	for rest := s.records; len(rest) > 0; {
-		length := fixed + int(binary.BigEndian.Uint16(rest[fixed-2:]))
+	for record := range s.each() {
 		// The pointer leads to a root label, and the owner is put in afterwards.
-		message := append(make([]byte, fixed+1, fixed+1+length), rest[:length]...)
-		rr, _, err := dns.UnpackRR(message, fixed+1)
-		if err == nil {
+		message := append(make([]byte, fixed+1, fixed+1+len(record)), record...)
+		if rr, _, err := dns.UnpackRR(message, fixed+1); err == nil {
 			rr.Header().Name = owner
 			rrs = append(rrs, rr)
 		}
-		rest = rest[length:]
 	}
 	return rrs
+}
+
+// each yields the packed records.
+func (s *RRset) each() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for rest := s.records; len(rest) > 0; {
+			length := fixed + int(binary.BigEndian.Uint16(rest[fixed-2:]))
+			if !yield(rest[:length]) {
+				return
+			}
+			rest = rest[length:]
+		}
+	}
+}
+
+// setTTL changes the TTL of a set that nobody else has seen yet.
+func (s *RRset) setTTL(ttl uint32) {
+	s.ttl = ttl
+	for record := range s.each() {
+		binary.BigEndian.PutUint32(record[6:], ttl)
+	}
 }
 
 // Additional returns the targets of the records of SRV, NS and MX, one for each record in their order; nil where the tree
