@@ -138,3 +138,8 @@ func Inject(w *Watcher, member string, kind Kind, object runtime.Object) {
 	w.mu.Unlock()
 	w.inbox.push(change{line: l, seen: time.Now(), fact: &fact{kind: kind, news: newsItem, item: i}})
 }
+
+// Touched is touched.
+func Touched(policies []v1alpha1.ServicePolicy, changes clusterset.Changes) []clusterset.Key {
+	return touched(policies, changes)
+}

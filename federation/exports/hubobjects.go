@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +32,7 @@ const (
 	ConditionAccepted = "Accepted"
 	// ConditionInStep on a ClusterInfo: the hub reads everything that it should.
 	ConditionInStep = "InStep"
-	// ConditionResolved on a ServicePolicy: the service that it speaks of is exported.
+	// ConditionResolved on a ServicePolicy: the service that it speaks of is exported, and so is what else it names.
 	ConditionResolved = "Resolved"
 )
 
@@ -96,7 +97,7 @@ func (c *Controllers) addWriters(mgr manager.Manager) error {
 		return err
 	}
 	return builder.ControllerManagedBy(mgr).Named("servicepolicy").For(&v1alpha1.ServicePolicy{}).
-		WatchesRawSource(source.Func(c.watchServices)).
+		WatchesRawSource(source.Func(c.watchPolicies)).
 		Complete(reconcile.Func(c.writePolicy))
 }
 
@@ -156,8 +157,8 @@ func (c *Controllers) watchClusters(ctx context.Context, queue workqueue.TypedRa
 	return nil
 }
 
-// watchServices asks for a look at each service that changed.
-func (c *Controllers) watchServices(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+// watchPolicies asks for a look at each policy whose service, or another that it names, changed, and at all when clusters did.
+func (c *Controllers) watchPolicies(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	go func() {
 		var told *clusterset.Snapshot
 		c.pace(ctx, func() {
@@ -165,13 +166,38 @@ func (c *Controllers) watchServices(ctx context.Context, queue workqueue.TypedRa
 			if snapshot == told {
 				return
 			}
-			for _, key := range snapshot.Since(told).Services {
+			var policies v1alpha1.ServicePolicyList
+			if err := c.Client.List(ctx, &policies, client.UnsafeDisableDeepCopy); err != nil {
+				return // nothing was told; the next tick tries again
+			}
+			for _, key := range touched(policies.Items, snapshot.Since(told)) {
 				queue.Add(reconcile.Request{NamespacedName: key})
 			}
 			told = snapshot
 		})
 	}()
 	return nil
+}
+
+// touched returns the policies that changes may concern.
+func touched(policies []v1alpha1.ServicePolicy, changes clusterset.Changes) []clusterset.Key {
+	changed := make(map[clusterset.Key]struct{}, len(changes.Services))
+	for _, key := range changes.Services {
+		changed[key] = struct{}{}
+	}
+	concerns := func(key clusterset.Key) bool {
+		_, is := changed[key]
+		return is
+	}
+	var keys []clusterset.Key
+	for i := range policies {
+		policy := &policies[i]
+		key := client.ObjectKeyFromObject(policy)
+		if len(changes.Clusters) > 0 || concerns(key) || slices.ContainsFunc(servicepolicy.References(&policy.Spec, key.Namespace), concerns) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // pace calls look from the first snapshot on, until ctx ends.

@@ -1,6 +1,7 @@
 package exports_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -62,5 +63,53 @@ func TestPolicyStatus(t *testing.T) {
 	c := meta.FindStatusCondition(status.Conditions, "Resolved")
 	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != "UnknownCluster" || !strings.Contains(c.Message, "never, nope; members by their ids are: c1") {
 		t.Errorf("with a misspelt cluster the conditions are %+v", status.Conditions)
+	}
+}
+
+// TestPolicyStatusNamesParts tells what in a policy refers to nothing, and keeps the API's bounds whatever that is.
+func TestPolicyStatusNamesParts(t *testing.T) {
+	b := clusterset.NewBuilder(1)
+	b.SetCluster(clusterset.Cluster{ID: "c1"})
+	b.SetExport("c1", web, clusterset.Export{Properties: &clusterset.Properties{}})
+	policy := &v1alpha1.ServicePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	policy.Spec.ClusterWeights = []v1alpha1.ClusterWeight{{Cluster: "c1"}}
+	for i := range 16 {
+		next := v1alpha1.RouteDestination{Subset: v1alpha1.Subset{Service: &v1alpha1.ServiceReference{Name: fmt.Sprintf("next-%d", i)}}}
+		policy.Spec.Routes = append(policy.Spec.Routes, v1alpha1.Route{Destinations: []v1alpha1.RouteDestination{next}})
+	}
+	status := exports.PolicyStatus(policy, b.Publish(), metav1.Now())
+	c := meta.FindStatusCondition(status.Conditions, "Resolved")
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != "NothingUsable" {
+		t.Fatalf("the condition is %+v", c)
+	}
+	for _, part := range []string{"a weight above 0", "routes[0].destinations[0] sends requests to shop/next-0", " …"} {
+		if !strings.Contains(c.Message, part) {
+			t.Errorf("the message does not say %q: %s", part, c.Message)
+		}
+	}
+	if len(c.Message) > 1024 {
+		t.Errorf("the message has %d bytes", len(c.Message))
+	}
+}
+
+// TestTouched says which policies are looked at again.
+func TestTouched(t *testing.T) {
+	named := func(name string) clusterset.Key { return clusterset.Key{Namespace: "shop", Name: name} }
+	policy := v1alpha1.ServicePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	policy.Spec.Mirror = &v1alpha1.Mirror{Subset: v1alpha1.Subset{Service: &v1alpha1.ServiceReference{Name: "shadow"}}}
+	for _, c := range []struct {
+		reason  string
+		changes clusterset.Changes
+		want    int
+	}{
+		{"nothing changed", clusterset.Changes{}, 0},
+		{"its service", clusterset.Changes{Services: []clusterset.Key{web}}, 1},
+		{"a service that it names", clusterset.Changes{Services: []clusterset.Key{named("shadow")}}, 1},
+		{"another service", clusterset.Changes{Services: []clusterset.Key{named("db")}}, 0},
+		{"a cluster came, which it may name", clusterset.Changes{Clusters: []string{"c2"}}, 1},
+	} {
+		if got := exports.Touched([]v1alpha1.ServicePolicy{policy}, c.changes); len(got) != c.want {
+			t.Errorf("%s: %v", c.reason, got)
+		}
 	}
 }

@@ -102,7 +102,10 @@ func InfoStatus(info *v1alpha1.ClusterInfo, state *ClusterState, now metav1.Time
 }
 
 // maxMessage bounds what a condition says; the API allows 32768 bytes.
-const maxMessage = 1024
+const (
+	maxMessage = 1024
+	more       = " …"
+)
 
 // trouble says why the hub is not in step with a member.
 func (c *ClusterState) trouble() string {
@@ -118,9 +121,13 @@ func (c *ClusterState) trouble() string {
 	if len(parts) == 0 {
 		parts = append(parts, "the first lists are under way")
 	}
-	message := strings.Join(parts, "; ")
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage], "")
+	return shortened(strings.Join(parts, "; "))
+}
+
+// shortened keeps a message within its bound.
+func shortened(message string) string {
+	if len(message) <= maxMessage {
+		return message
 	}
-	return message
+	return strings.ToValidUTF8(message[:maxMessage-len(more)], "") + more
 }

@@ -3,7 +3,6 @@ package exports
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -36,63 +35,20 @@ func (c *Controllers) writePolicy(ctx context.Context, request reconcile.Request
 	return reconcile.Result{}, nil
 }
 
-// strangers returns the clusters that a policy names and nobody is, sorted.
-func strangers(spec *v1alpha1.ServicePolicySpec, snapshot *clusterset.Snapshot) []string {
-	var named []string
-	for _, tier := range spec.Failover {
-		if tier.By == string(clusterset.ByCluster) {
-			named = append(named, tier.Names...)
-		}
-	}
-	for _, weight := range spec.ClusterWeights {
-		named = append(named, weight.Cluster)
-	}
-	if spec.Consumers != nil {
-		named = append(named, spec.Consumers.Clusters...)
-	}
-	subsets := func(mirror *v1alpha1.Mirror) {
-		if mirror != nil {
-			named = append(named, mirror.Clusters...)
-		}
-	}
-	subsets(spec.Mirror)
-	for i := range spec.Routes {
-		subsets(spec.Routes[i].Mirror)
-		for j := range spec.Routes[i].Destinations {
-			named = append(named, spec.Routes[i].Destinations[j].Clusters...)
-		}
-	}
-	slices.Sort(named)
-	return slices.DeleteFunc(slices.Compact(named), func(id string) bool { return snapshot.Cluster(id) != nil })
-}
-
-// ids returns the ids of all members, sorted.
-func ids(snapshot *clusterset.Snapshot) []string {
-	clusters := snapshot.Clusters()
-	list := make([]string, 0, len(clusters))
-	for _, c := range clusters {
-		list = append(list, c.ID)
-	}
-	return list
-}
-
 // PolicyStatus returns the status of a ServicePolicy, given the one that stands and the newest snapshot.
 func PolicyStatus(policy *v1alpha1.ServicePolicy, snapshot *clusterset.Snapshot, now metav1.Time) v1alpha1.ServicePolicyStatus {
 	status := *policy.Status.DeepCopy()
 	status.ObservedGeneration = policy.Generation
 	status.HonouredBy = servicepolicy.Support(&policy.Spec)
-	key := client.ObjectKeyFromObject(policy)
 	conditions := []metav1.Condition{{Type: ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted", Message: "the policy is in force"}}
 	if snapshot.Sequence() > 0 {
-		resolved := metav1.Condition{Type: ConditionResolved, Status: metav1.ConditionTrue, Reason: "Exported", Message: "the service is exported"}
-		if service := snapshot.Service(key); service == nil || !service.Exported() {
-			resolved.Status, resolved.Reason = metav1.ConditionFalse, "NotExported"
-			resolved.Message = fmt.Sprintf("no cluster exports %s: create a ServiceExport of that name beside its Service", key)
-		}
-		if unknown := strangers(&policy.Spec, snapshot); len(unknown) > 0 && resolved.Status == metav1.ConditionTrue {
-			resolved.Status, resolved.Reason = metav1.ConditionFalse, "UnknownCluster"
-			resolved.Message = fmt.Sprintf("the policy names clusters that are not members: %s; members by their ids are: %s",
-				strings.Join(unknown, ", "), strings.Join(ids(snapshot), ", "))
+		resolved := metav1.Condition{Type: ConditionResolved, Status: metav1.ConditionTrue, Reason: "Exported", Message: "the service is exported, and so is all that the policy names"}
+		if flaws := servicepolicy.Flaws(&policy.Spec, client.ObjectKeyFromObject(policy), snapshot); len(flaws) > 0 {
+			messages := make([]string, 0, len(flaws))
+			for _, flaw := range flaws {
+				messages = append(messages, flaw.Message)
+			}
+			resolved.Status, resolved.Reason, resolved.Message = metav1.ConditionFalse, flaws[0].Reason, shortened(strings.Join(messages, "; "))
 		}
 		conditions = append(conditions, resolved)
 	}
