@@ -152,11 +152,12 @@ func (e *engine) run() error {
 		default:
 			return fmt.Errorf("receiving on udp %s: %w", e.local, err)
 		}
+		if stopping && e.batch.ended(n) {
+			e.answer(n - 1)
+			return nil
+		}
 		e.answer(n)
 		if stopping {
-			if e.batch.ended(n) {
-				return nil
-			}
 			last++
 		}
 	}
@@ -177,7 +178,7 @@ func (e *engine) answer(n int) {
 			oversized++
 			continue
 		}
-		if len(query) == 0 { // also how the kernel says that the socket was shut down
+		if len(query) == 0 {
 			continue
 		}
 		from := Source{Peer: b.peer(i), Local: b.local(i, e.local)}

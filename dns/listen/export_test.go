@@ -9,3 +9,13 @@ func BusyEngines(s *Server) (n int) {
 	}
 	return n
 }
+
+// Who is the peer that an address counts as.
+var Who = who
+
+// Idle returns how many connections are idle.
+func Idle(s *Server) int {
+	s.connections.mu.Lock()
+	defer s.connections.mu.Unlock()
+	return s.connections.idle.Len()
+}

@@ -202,11 +202,13 @@ func TestAddresses(t *testing.T) {
 		want    []string // in the error
 	}{
 		"UDPTaken": {
-			"the error names the address and the next step", listen.Options{UDP: []string{taken.LocalAddr().String()}},
+			"the error names the address and the next step",
+			listen.Options{UDP: []string{taken.LocalAddr().String()}},
 			[]string{"udp " + taken.LocalAddr().String(), "address already in use", "ss -lunp"},
 		},
 		"TCPTaken": {
-			"also when only TCP clashes", listen.Options{UDP: []string{takenTCP.Addr().String()}},
+			"also when only TCP clashes",
+			listen.Options{UDP: []string{takenTCP.Addr().String()}},
 			[]string{"tcp " + takenTCP.Addr().String(), "address already in use", "ss -ltnp"},
 		},
 		"Shared": {
@@ -263,6 +265,7 @@ func TestBurst(t *testing.T) {
 	if len(seen) != queries {
 		t.Errorf("got %d different responses, want %d", len(seen), queries)
 	}
+	eventually(t, "all are counted", func() bool { return s.Stats().Responses == queries })
 	if stats := s.Stats(); stats.Packets != queries || stats.Overflows != 0 || stats.Unsent != 0 || stats.ReceiveBuffer == 0 {
 		t.Errorf("stats: %+v", stats)
 	}
