@@ -157,23 +157,30 @@ func (st *stream) busy() error {
 	st.memory, st.out = m, m.out[:0]
 	defer st.idle()
 	for st.reader.Buffered() > 0 {
-		query, held, err := st.read()
-		if err != nil {
+		if err := st.one(); err != nil {
+			_ = st.flush() // those before it were answered
 			return err
-		}
-		if err := st.answer(query); err != nil {
-			return err
-		}
-		if _, err := st.reader.Discard(held); err != nil {
-			return err
-		}
-		if len(st.out) >= flushSize {
-			if err := st.flush(); err != nil {
-				return err
-			}
 		}
 	}
 	return st.flush()
+}
+
+// one answers one query.
+func (st *stream) one() error {
+	query, held, err := st.read()
+	if err != nil {
+		return err
+	}
+	if err := st.answer(query); err != nil {
+		return err
+	}
+	if _, err := st.reader.Discard(held); err != nil {
+		return err
+	}
+	if len(st.out) >= flushSize {
+		return st.flush()
+	}
+	return nil
 }
 
 // idle gives memory back.

@@ -442,6 +442,7 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte{0, 0, 0, 1, 'a'})
 	f.Add(append(frame("a"), frame("bc")...))
+	f.Add(append(frame("a"), 0, 0)) // an answer is not lost because of what follows
 	f.Add(append(frame(strings.Repeat("x", 2000)), 0xff, 0xff, 1))
 	s, err := listen.New(loopback(), listen.HandlerFunc(mirror))
 	if err != nil {
