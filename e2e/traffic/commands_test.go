@@ -34,11 +34,15 @@ func (w *world) commands() map[string]script.Command {
 		"from-to":      fromToCommand,
 		"hub-program":  w.hubCommand,
 		"answers":      answersCommand,
+		"share":        shareCommand,
+		"moves":        movesCommand,
+		"verdicts":     verdictsCommand,
 		"load":         loadCommand,
 		"loaded":       loadedCommand,
+		"failing":      failingCommand,
 		"unload":       unloadCommand,
 	}
-	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa"} {
+	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa", "ask", "tell"} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			program, args := spell(ts, name, args)
 			script.Outcome(ts, neg, ts.Exec(program, args...))
@@ -56,6 +60,10 @@ func spell(ts *testscript.TestScript, name string, args []string) (program strin
 		return "kubectl", append([]string{"--context=" + name, "--namespace=" + ts.Getenv("NS")}, args...)
 	case "hansa":
 		return "hansa", append([]string{"--context=hub"}, args...)
+	case "ask":
+		return spellAsk(ts, args)
+	case "tell":
+		return spellTell(ts, args)
 	default:
 		return name, args
 	}

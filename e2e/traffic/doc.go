@@ -3,8 +3,9 @@
 // are answered, or that are not.
 //
 // The scripts in testdata/shared use one lab of two members, side by side, each in a namespace of its own. Those in
-// testdata/alone make labs themselves and run one after the other. Those in testdata/global-* run one after the other in
-// labs with a hub that the members have joined: in one that is flat, and in one whose clusters have networks of their own.
+// testdata/alone make labs themselves and run one after the other. Those in testdata/global-* run in labs with a hub that
+// the members have joined: in one that is flat, and in one whose clusters have networks of their own. They run one after the
+// other, but for those in testdata/global-flat-together, which leave hubs and clusters alone.
 //
 // Beside the commands of testscript, scripts have:
 //
@@ -27,11 +28,25 @@
 //	from-to CLUSTER CLUSTER POD  ask a Pod of the second cluster, by its address, from the Pod of that name in the first
 //	hansa ARGS...                hansa with the host cluster of the lab
 //	hub-program NUMBER           start a further hub program, or hub-0 again
-//	answers CLUSTER BY...        wait until every request of a gRPC client in a cluster to the global service echo in $NS is
-//	                             answered, by all the clusters that are named and by no other
-//	load CLUSTER                 send 50 such requests a second
-//	loaded BY...                 wait until all the named clusters and no other answer an interval of that load
-//	unload BY...                 end that load; none may have failed, and all the named clusters have answered
+//	ask [-service NAME] [-query PARAMETERS] [-header NAME:VALUE]... [-rate N] [-duration DURATION] CLUSTER
+//	                             send requests from a gRPC client in a cluster to a global service in $NS, by default 80 a
+//	                             second to echo for half a second; its output is the report of the load client
+//	answers [FLAGS OF ask] CLUSTER BY...
+//	                             do that until every request is answered, by all the clusters that are named and by no other
+//	share [FLAGS OF ask] CLUSTER BY LEAST MOST
+//	                             send 1000 requests, once; none may fail, and BY answers LEAST to MOST percent of them
+//	load CLUSTER...              have clients in each of the clusters send 50 requests a second to echo, until unload
+//	loaded CLUSTER BY...         wait until all the clusters BY and no other answer half a second of a load
+//	moves [-within DURATION] CLUSTER BY... -- COMMAND...
+//	                             do what moves a load to the clusters BY. The time (2 s) is what may pass from when the change
+//	                             is to be seen in an API server until a new one of them answers, and until the last answer
+//	                             of any other; what did pass is logged
+//	failing CLUSTER ERROR        wait until all requests of a load end with that error, at once: grpc-Unavailable for example
+//	verdicts FROM CLUSTER:VERDICT,VERDICT,...
+//	                             wait until explain says this and no more of the endpoints of echo, seen from a cluster: a
+//	                             verdict is a priority, or the reason why an endpoint is not used
+//	unload CLUSTER BY...         end a load; none of its requests may have failed, and all the named clusters have answered
+//	tell CLUSTER APP CONTROL     tell the first Pod with the label app=APP how to behave, as the test server's /control takes it
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits
 //

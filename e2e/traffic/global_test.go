@@ -2,18 +2,13 @@ package traffic_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -52,12 +47,14 @@ func TestGlobalFlat(t *testing.T) {
 	testGlobal(t, alone(mostAlone), "testdata/global-flat", "flat", "--members=3", "--flat")
 }
 
-// TestGlobalNetworks runs those of global services in networks of their own, which only the nodes' addresses join.
+// TestGlobalNetworks runs those of global services in networks of their own, which only the nodes' addresses join. Two of
+// the three members are in one region.
 func TestGlobalNetworks(t *testing.T) {
-	testGlobal(t, alone(mostAlone-1), "testdata/global-networks", "", "--members=2")
+	testGlobal(t, alone(mostAlone-1), "testdata/global-networks", "", "--members=3", "--region=m1=north,m2=north,m3=south")
 }
 
-// testGlobal runs scripts one after the other in a lab with a hub; its members say that they are in the given network.
+// testGlobal runs the scripts of a folder one after the other in a lab with a hub; its members say that they are in the
+// given network. Those of the folder dir-together, if there is one, run side by side.
 func testGlobal(t *testing.T, name, dir, network string, up ...string) {
 	if err := shared.run(t.Context(), append([]string{"--name=" + name, "up", "--traffic"}, up...)...); err != nil {
 		t.Fatal(err)
@@ -75,6 +72,15 @@ func testGlobal(t *testing.T, name, dir, network string, up ...string) {
 		params.Deadline = deadline
 	}
 	t.Run("scripts", func(t *testing.T) { testscript.RunT(script.Serial{T: t}, params) })
+	if params.Dir = dir + "-together"; !exists(params.Dir) {
+		return
+	}
+	t.Run("together", func(t *testing.T) { testscript.Run(t, params) }) // ends when all of them have
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // federate makes the members of a lab those of a hub, which runs as the program hub-0.
@@ -148,108 +154,4 @@ func (w *world) hubCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	program, full := spell(ts, "lab", w.hubProgram(n))
 	script.Outcome(ts, false, ts.Exec(program, full...))
-}
-
-// client is a command line of an xDS client in a cluster. Its certificate and bootstrap file lie in the script's folder.
-func client(ts *testscript.TestScript, cluster string, args ...string) []string {
-	dir := filepath.Join(ts.Getenv("WORK"), cluster)
-	ts.Check(ts.Exec("hansa", "--context=hub", "xds", "bootstrap", "--cluster="+cluster, "--dir="+dir, "--output="+filepath.Join(dir, "bootstrap.json")))
-	return slices.Concat([]string{cluster, "--", "env", "GRPC_XDS_BOOTSTRAP=" + filepath.Join(dir, "bootstrap.json"), ts.Getenv("XDSLOAD"), "load"},
-		args, []string{"xds:///echo." + ts.Getenv("NS") + ".svc.clusterset.local:9090"})
-}
-
-// answersCommand waits until every request of a client in a cluster is answered, and by the clusters that are named.
-func answersCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: answers CLUSTER BY...")
-	}
-	program, full := spell(ts, "lab", append([]string{"exec"}, client(ts, args[0], "--rate=80", "--duration=500ms")...))
-	want := slices.Sorted(slices.Values(args[1:]))
-	for deadline := time.Now().Add(script.Patience); ; {
-		err := ts.Exec(program, full...)
-		failed, by, summaryErr := answerers(ts.ReadFile("stdout"))
-		if err == nil && summaryErr == nil && failed == 0 && slices.Equal(by, want) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("not within %s: clients in %s are answered by %v, and %d requests failed (%v); want %v and none", script.Patience, args[0], by, failed, summaryErr, want)
-		}
-		<-time.After(100 * time.Millisecond)
-	}
-}
-
-// answerers reads the last line of a load, its summary or an interval: how many requests failed, and which clusters answered the others.
-func answerers(output string) (failed int64, clusters []string, err error) {
-	lines := strings.Split(strings.TrimSpace(output), "\n")
-	var summary struct {
-		Type    string
-		Failed  int64
-		Answers map[string]int64
-	}
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &summary); err != nil {
-		return 0, nil, fmt.Errorf("the last line is no summary: %w", err)
-	}
-	by := map[string]bool{}
-	for who := range summary.Answers {
-		cluster, _, _ := strings.Cut(who, "/")
-		by[cluster] = true
-	}
-	return summary.Failed, slices.Sorted(maps.Keys(by)), nil
-}
-
-// loadCommand starts a load that goes on until unload, whatever comes of its requests.
-func loadCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: load CLUSTER")
-	}
-	line := client(ts, args[0], "--rate=50", "--duration=0")
-	program, full := spell(ts, "lab", append([]string{"run", loadName(ts), "--in"}, line...))
-	script.Outcome(ts, false, ts.Exec(program, full...))
-	started := func() string { return script.Tail(loadLog(ts), 1<<10) }
-	for deadline := time.Now().Add(script.Patience); !strings.Contains(started(), `"interval"`); {
-		if time.Now().After(deadline) {
-			ts.Fatalf("the load does not begin: %s", started())
-		}
-		<-time.After(50 * time.Millisecond)
-	}
-}
-
-// loadedCommand waits until those and no others answer the load that are named.
-func loadedCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 {
-		ts.Fatalf("usage: loaded BY...")
-	}
-	want := slices.Sorted(slices.Values(args))
-	for deadline := time.Now().Add(script.Patience); ; {
-		log := script.Tail(loadLog(ts), 4<<10)
-		failed, by, err := answerers(log[:strings.LastIndexByte(log, '\n')+1])
-		if err == nil && failed == 0 && slices.Equal(by, want) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("not within %s: the load is answered by %v (%v), want %v:\n%s", script.Patience, by, err, want, log)
-		}
-		<-time.After(100 * time.Millisecond)
-	}
-}
-
-// unloadCommand ends the load. None of its requests may have failed; its output is the summary.
-func unloadCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 {
-		ts.Fatalf("usage: unload BY...")
-	}
-	program, full := spell(ts, "lab", []string{"stop", loadName(ts)})
-	script.Outcome(ts, false, ts.Exec(program, full...))
-	log := script.Tail(loadLog(ts), 64<<10)
-	failed, by, err := answerers(log)
-	ts.Check(err)
-	if want := slices.Sorted(slices.Values(args)); failed != 0 || !slices.Equal(by, want) {
-		ts.Fatalf("%d requests failed, and %v answered; want none, and %v:\n%s", failed, by, want, log)
-	}
-}
-
-func loadName(ts *testscript.TestScript) string { return "load-" + ts.Getenv("NS") }
-
-func loadLog(ts *testscript.TestScript) string {
-	return filepath.Join(filepath.Dir(ts.Getenv("KUBECONFIG")), "programs", loadName(ts)+".log")
 }

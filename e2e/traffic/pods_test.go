@@ -52,6 +52,18 @@ func podCommand(ts *testscript.TestScript, neg bool, args []string) {
 	script.Outcome(ts, neg, ts.Exec(program, full...))
 }
 
+// spellTell is the program that tells the first Pod of an app how to behave, and its arguments.
+func spellTell(ts *testscript.TestScript, args []string) (program string, full []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: tell CLUSTER APP CONTROL")
+	}
+	_, api := inCluster(ts, args[0])
+	pod := podsOf(ts, api, args[1])[0]
+	return spell(ts, "lab", []string{
+		"exec", args[0], "--", "curl", "-sSf", "--max-time", "5", "-X", "PATCH", "-d", args[2], "http://" + pod.Status.PodIP + ":8080/control",
+	})
+}
+
 // quickestCommand kills the Pods of an app one after the other. The machine is shared, so the quickest counts: it has to
 // be out of its Service within the limit.
 func quickestCommand(ts *testscript.TestScript, neg bool, args []string) {

@@ -26,14 +26,15 @@ The schedule does not wait for answers, and latencies count from the time a requ
 the interval in which it was due; an interval is printed when all its requests have an outcome:
 
   {"type":"interval","start":"…","at":0,"seconds":1,"sent":50,"ok":49,"failed":1,"abandoned":0,
-   "errors":{"timeout":1},"latencyMs":{"p50":0.4,"p90":0.6,"p99":1.1,"max":1.2},"answers":{"m1/z1/echo-0":49}}
+   "errors":{"timeout":1},"latencyMs":{"p50":0.4,"p90":0.6,"p99":1.1,"max":1.2},"answers":{"m1/z1/echo-0":49},
+   "seen":{"m1/z1/echo-0":{"first":"…","last":"…"}}}
 
 and at the end, also after SIGTERM or SIGINT, a summary with the same counts, without "at", and with
 
   {"type":"summary",…,"rate":50,"worstGap":{"ms":230.1,"from":"…","to":"…","at":3.2},
    "targets":{"http://echo/":{"ok":499,"failed":1}}}
 
-Latencies are those of successes. worstGap is the longest time without the end of a success. Errors are http-STATUS,
+Latencies are those of successes. Seen says when the first and the last answer of each came. worstGap is the longest time without the end of a success. Errors are http-STATUS,
 grpc-CODE, timeout, refused, reset, closed, unreachable, dns, tls, bad-answer, overload (not sent, for --max-in-flight
 requests were under way) and other. Abandoned requests were under way when the run was ended.
 

@@ -19,7 +19,7 @@ import (
 // Others is what answers are counted under when there are more names than anybody would read.
 const Others = "(others)"
 
-// maxNames bounds the names in Counts.Answers and Counts.Errors.
+// maxNames bounds the names in Counts.Answers, Counts.Seen and Counts.Errors.
 const maxNames = 1000
 
 // Schedule says when requests are due.
@@ -65,6 +65,24 @@ type Counts struct {
 	Errors    map[string]int64 `json:"errors"`    // failures by class
 	LatencyMS Latency          `json:"latencyMs"`
 	Answers   map[string]int64 `json:"answers"` // successes by cluster/zone/pod
+	Seen      map[string]Span  `json:"seen"`    // when those came, by the same names
+}
+
+// Span is from the end of the first to the end of the last success of somebody.
+type Span struct {
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+}
+
+// with returns the span that has another moment in it.
+func (s Span) with(at time.Time) Span {
+	if s.First.IsZero() || at.Before(s.First) {
+		s.First = at
+	}
+	if at.After(s.Last) {
+		s.Last = at
+	}
+	return s
 }
 
 // Interval reports the requests that were due in a stretch of time.
@@ -143,8 +161,8 @@ func (t *Tally) Sent(due time.Duration) {
 
 // Done notes the outcome of a request that was noted by Sent.
 func (t *Tally) Done(o Outcome) {
-	t.total.add(o)
-	t.at(o.Due).add(o)
+	t.total.add(o, t.start)
+	t.at(o.Due).add(o, t.start)
 	target := t.targets[o.Target]
 	if o.Error == "" {
 		target.OK++
@@ -225,7 +243,7 @@ func (t *Tally) pop(end time.Duration) Interval {
 
 // window returns an empty one; histograms are large, hence used again.
 func (t *Tally) window() *window {
-	w := &window{counts: Counts{Errors: map[string]int64{}, Answers: map[string]int64{}}}
+	w := &window{counts: Counts{Errors: map[string]int64{}, Answers: map[string]int64{}, Seen: map[string]Span{}}}
 	if n := len(t.spare); n > 0 {
 		w.latencies, t.spare = t.spare[n-1], t.spare[:n-1]
 	} else {
@@ -236,7 +254,8 @@ func (t *Tally) window() *window {
 
 func (w *window) pending() int64 { return w.counts.Sent - w.counts.OK - w.counts.Failed }
 
-func (w *window) add(o Outcome) {
+// add counts an outcome of a run that began at start.
+func (w *window) add(o Outcome, start time.Time) {
 	if o.Error != "" {
 		w.counts.Failed++
 		count(w.counts.Errors, o.Error)
@@ -247,7 +266,8 @@ func (w *window) add(o Outcome) {
 	if who == "" {
 		who = "unknown"
 	}
-	count(w.counts.Answers, who)
+	name := count(w.counts.Answers, who)
+	w.counts.Seen[name] = w.counts.Seen[name].with(start.Add(o.Done))
 	latency := min(max(o.Done-o.Due, time.Microsecond), time.Hour)
 	_ = w.latencies.RecordValue(latency.Microseconds()) // it is in range
 }
@@ -262,11 +282,13 @@ func (w *window) report() Counts {
 	return c
 }
 
-func count(names map[string]int64, name string) {
+// count returns the name that was counted: there are not too many.
+func count(names map[string]int64, name string) string {
 	if _, known := names[name]; !known && len(names) >= maxNames {
 		name = Others
 	}
 	names[name]++
+	return name
 }
 
 // milliseconds and seconds round to what a reader may care about.

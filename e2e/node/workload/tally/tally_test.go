@@ -85,18 +85,21 @@ func TestFinish(t *testing.T) {
 	counter.Sent(1300 * ms) // never answered
 	intervals, summary := counter.Finish(1500 * ms)
 	names := map[string]int64{"m1/z/p": 2}
+	span := func(first, last time.Duration) map[string]tally.Span {
+		return map[string]tally.Span{"m1/z/p": {First: start().Add(first), Last: start().Add(last)}}
+	}
 	want := []tally.Interval{
 		{
 			Type: "interval", Start: start(), At: 0, Seconds: 1,
 			Counts: tally.Counts{
-				Sent: 2, OK: 2, Errors: map[string]int64{}, Answers: names, LatencyMS: tally.Latency{P50: 10, P90: 20, P99: 20, Max: 20},
+				Sent: 2, OK: 2, Errors: map[string]int64{}, Answers: names, Seen: span(10*ms, 120*ms), LatencyMS: tally.Latency{P50: 10, P90: 20, P99: 20, Max: 20},
 			},
 		},
 		{
 			Type: "interval", Start: start().Add(time.Second), At: 1, Seconds: 0.5,
 			Counts: tally.Counts{
 				Sent: 3, OK: 1, Failed: 1, Abandoned: 1, Errors: map[string]int64{"timeout": 1},
-				Answers: map[string]int64{"m1/z/p": 1}, LatencyMS: tally.Latency{P50: 30, P90: 30, P99: 30, Max: 30},
+				Answers: map[string]int64{"m1/z/p": 1}, Seen: span(1230*ms, 1230*ms), LatencyMS: tally.Latency{P50: 30, P90: 30, P99: 30, Max: 30},
 			},
 		},
 	}
@@ -110,7 +113,7 @@ func TestFinish(t *testing.T) {
 		Type: "summary", Start: start(), Seconds: 1.5, Rate: 10,
 		Counts: tally.Counts{
 			Sent: 5, OK: 3, Failed: 1, Abandoned: 1, Errors: map[string]int64{"timeout": 1},
-			Answers: map[string]int64{"m1/z/p": 3}, LatencyMS: tally.Latency{P50: 20, P90: 30, P99: 30, Max: 30},
+			Answers: map[string]int64{"m1/z/p": 3}, Seen: span(10*ms, 1230*ms), LatencyMS: tally.Latency{P50: 20, P90: 30, P99: 30, Max: 30},
 		},
 		WorstGap: tally.Gap{MS: 1110, From: start().Add(120 * ms), To: start().Add(1230 * ms), At: 0.12},
 		Targets:  map[string]tally.Target{"a": {OK: 3}, "b": {Failed: 1}},
@@ -166,6 +169,46 @@ func TestWorstGap(t *testing.T) {
 	}
 }
 
+func TestSeen(t *testing.T) {
+	tests := []struct {
+		reason   string
+		outcomes []tally.Outcome
+		want     map[string]tally.Span
+	}{
+		{reason: "nobody answered", outcomes: []tally.Outcome{failed(0, ms)}, want: map[string]tally.Span{}},
+		{
+			reason: "one takes over from the other", outcomes: []tally.Outcome{ok(0, ms), ok(20*ms, ms), {Due: 40 * ms, Done: 42 * ms, Who: "m2/z/p"}},
+			want: map[string]tally.Span{
+				"m1/z/p": {First: start().Add(ms), Last: start().Add(21 * ms)}, "m2/z/p": {First: start().Add(42 * ms), Last: start().Add(42 * ms)},
+			},
+		},
+		{
+			reason: "the end of requests counts, in whatever order they are noted", outcomes: []tally.Outcome{ok(20*ms, ms), ok(0, 30*ms), ok(10*ms, ms)},
+			want: map[string]tally.Span{"m1/z/p": {First: start().Add(11 * ms), Last: start().Add(30 * ms)}},
+		},
+		{
+			reason: "who does not say is somebody too", outcomes: []tally.Outcome{{Due: ms, Done: 2 * ms}},
+			want: map[string]tally.Span{"unknown": {First: start().Add(2 * ms), Last: start().Add(2 * ms)}},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.reason, func(t *testing.T) {
+			counter := newTally()
+			for _, o := range test.outcomes {
+				counter.Sent(o.Due)
+				counter.Done(o)
+			}
+			intervals, summary := counter.Finish(time.Second)
+			if diff := cmp.Diff(test.want, summary.Seen); diff != "" {
+				t.Errorf("summary (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.want, intervals[0].Seen); diff != "" {
+				t.Errorf("the only interval (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestNamesAreBounded(t *testing.T) {
 	counter := newTally()
 	const many = 5000
@@ -174,7 +217,7 @@ func TestNamesAreBounded(t *testing.T) {
 		counter.Done(tally.Outcome{Target: "a", Who: fmt.Sprint("pod-", i)})
 	}
 	_, summary := counter.Finish(time.Second)
-	if len(summary.Answers) > 1001 {
+	if len(summary.Answers) > 1001 || len(summary.Seen) > 1001 {
 		t.Errorf("%d names are counted: a reply must not fill the memory", len(summary.Answers))
 	}
 	var sum int64
