@@ -36,6 +36,7 @@ type globalEndpoint struct {
 	Targets   []netip.AddrPort `json:"targets,omitempty"`
 	Reason    string           `json:"reason,omitempty"`
 	Message   string           `json:"message,omitempty"`
+	Rules     []string         `json:"rules,omitempty"` // that may lead requests to it, and "others"; set by explain
 }
 
 type targetPort struct {
@@ -150,18 +151,15 @@ func (p *program) getEndpoints(ctx context.Context, names []string, f getFlags, 
 	if err != nil {
 		return err
 	}
-	var from clusterset.Consumer
-	if v.from != "" {
-		if from.Cluster, err = t.cluster(v.from); err != nil {
-			return err
-		}
-		from.Zone = v.zone
+	from, err := t.consumer(v)
+	if err != nil {
+		return err
 	}
 	services, missing := selected.of(t, p.name)
 	if len(services) == 0 && missing == nil {
 		p.nothing(selected)
 	}
-	var all []globalEndpoint
+	all := []globalEndpoint{}
 	for _, service := range services {
 		if v.from == "" {
 			all = append(all, t.endpoints(service)...)
@@ -173,19 +171,26 @@ func (p *program) getEndpoints(ctx context.Context, names []string, f getFlags, 
 		}
 		all = append(all, judge(service.Key, t.snapshot.Explain(service.Key, from, port, t.now))...)
 	}
-	if err := p.printEndpoints(all, f, v.from != ""); err != nil {
+	if err := p.printEndpoints(t, all, f, v.from != ""); err != nil {
 		return err
 	}
 	return missing
 }
 
-func (p *program) printEndpoints(all []globalEndpoint, f getFlags, judged bool) error {
+// consumer is who a view is of; nobody without a cluster.
+func (t *serviceTable) consumer(v view) (from clusterset.Consumer, err error) {
+	if v.from == "" {
+		return from, nil
+	}
+	from.Zone = v.zone
+	from.Cluster, err = t.cluster(v.from)
+	return from, err
+}
+
+func (p *program) printEndpoints(t *serviceTable, all []globalEndpoint, f getFlags, judged bool) error {
 	switch f.output {
 	case "json", "yaml":
-		if all == nil {
-			all = []globalEndpoint{}
-		}
-		return writeValue(p.streams.Out, f.output, map[string]any{"endpoints": all})
+		return writeValue(p.streams.Out, f.output, map[string]any{"endpoints": all, "hub": t.hub})
 	case "name":
 		for i := range all {
 			p.say("%s/%s/%s/%s", all[i].Namespace, all[i].Service, all[i].Cluster, all[i].Address)
@@ -195,56 +200,78 @@ func (p *program) printEndpoints(all []globalEndpoint, f getFlags, judged bool) 
 	if len(all) == 0 {
 		return nil
 	}
-	wide := f.output == "wide"
-	rows := table{header: endpointHeader(judged, wide, true)}
-	for i := range all {
-		rows.rows = append(rows.rows, endpointRow(&all[i], judged, wide, true))
-	}
-	return rows.write(printers.GetNewTabWriter(p.streams.Out), !f.noHeaders)
+	columns := endpointColumns{named: true, judged: judged, wide: f.output == "wide"}
+	return columns.table(all).write(printers.GetNewTabWriter(p.streams.Out), !f.noHeaders)
 }
 
-func endpointHeader(judged, wide, named bool) []string {
+// endpointColumns are the columns of a table of endpoints.
+type endpointColumns struct {
+	named  bool // the service
+	judged bool // what a cluster makes of them
+	ruled  bool // which rules for requests lead to them
+	wide   bool
+}
+
+func (c endpointColumns) table(endpoints []globalEndpoint) table {
+	rows := table{header: c.header()}
+	for i := range endpoints {
+		rows.rows = append(rows.rows, c.row(&endpoints[i]))
+	}
+	return rows
+}
+
+func (c endpointColumns) header() []string {
 	var header []string
-	if named {
+	if c.named {
 		header = append(header, "NAMESPACE", "SERVICE")
 	}
 	header = append(header, "CLUSTER", "ZONE", "ADDRESS", "STATE")
-	if judged {
+	if c.judged {
 		header = append(header, "PRIORITY", "WEIGHT", "REACHED BY")
 	}
-	if wide {
+	if c.ruled {
+		header = append(header, "RULES")
+	}
+	if c.wide {
 		header = append(header, "NODE", "HOSTNAME")
-		if !judged {
+		if !c.judged {
 			header = append(header, "PORTS")
 		}
 	}
-	if judged {
+	if c.judged {
 		header = append(header, "NOT USED BECAUSE")
 	}
 	return header
 }
 
-func endpointRow(e *globalEndpoint, judged, wide, named bool) []string {
+func (c endpointColumns) row(e *globalEndpoint) []string {
 	var row []string
-	if named {
+	if c.named {
 		row = append(row, e.Namespace, e.Service)
 	}
 	row = append(row, e.Cluster, e.Zone, e.Address.String(), e.State)
-	if judged {
+	if c.judged {
 		priority, weight := "-", "-"
 		if e.Priority != nil {
 			priority, weight = strconv.Itoa(*e.Priority), strconv.FormatUint(uint64(*e.Weight), 10)
 		}
 		row = append(row, priority, weight, dash(targetText(e.Targets)))
 	}
-	if wide {
+	if c.ruled {
+		row = append(row, dash(strings.Join(e.Rules, ",")))
+	}
+	if c.wide {
 		row = append(row, e.Node, e.Hostname)
-		if !judged {
+		if !c.judged {
 			row = append(row, portsText(e.Ports))
 		}
 	}
-	if judged {
-		row = append(row, dash(e.Message))
+	if c.judged {
+		why := e.Message
+		if why == "" && c.ruled && len(e.Rules) == 0 {
+			why = "no rule leads to it; for clients that know no rules it is used"
+		}
+		row = append(row, dash(why))
 	}
 	return row
 }

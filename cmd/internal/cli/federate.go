@@ -194,8 +194,8 @@ func (p *program) collect(ctx context.Context, h *host, typeName, name string, f
 	}
 	namespace := ""
 	if kind.Namespaced {
-		if namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
-			return nil, nil, fmt.Errorf("reading the namespace of the context: %w", err)
+		if namespace, err = p.contextNamespace(); err != nil {
+			return nil, nil, err
 		}
 	}
 	object, err := h.read(ctx, kind, namespace, name)

@@ -79,8 +79,12 @@ func (p *program) newGet() *cobra.Command {
 			if _, err := labels.Parse(f.selector); err != nil {
 				return usage(cmd, "selector %q: %v", f.selector, err)
 			}
-			if p.isGlobal(args[0]) {
-				return p.getGlobal(cmd, args, f, v)
+			args, err := splitNames(cmd, args)
+			if err != nil {
+				return err
+			}
+			if what := p.globalWord(args[0]); what != "" {
+				return p.getGlobal(cmd, what, args[1:], f, v)
 			}
 			if v != (view{}) {
 				return usage(cmd, "--from, --zone and --port are of use with get endpoints only")
@@ -104,11 +108,6 @@ func (p *program) newGet() *cobra.Command {
 	return cmd
 }
 
-// isGlobal tells whether a word behind get means the global service table. KubeFed's program keeps to KubeFed's words.
-func (p *program) isGlobal(what string) bool {
-	return p.name == Hansa && (what == globalServices || what == globalEndpoints)
-}
-
 func (p *program) aboutGlobal() string {
 	if p.name != Hansa {
 		return ""
@@ -116,7 +115,7 @@ func (p *program) aboutGlobal() string {
 	return `
 		Global services (get services) and the endpoints behind them in all clusters (get endpoints) are shown as the hub
 		has recorded them. With --from, endpoints have the priority and weight that clients in that cluster give them.
-		Services of the members are had by their short name: get svc.
+		The members' own Services and Endpoints are had by their short names: get svc, get ep.
 	`
 }
 
@@ -132,34 +131,33 @@ func (p *program) globalExamples() string {
 }
 
 // getGlobal shows global services or their endpoints.
-func (p *program) getGlobal(cmd *cobra.Command, args []string, f getFlags, v view) error {
+func (p *program) getGlobal(cmd *cobra.Command, what string, names []string, f getFlags, v view) error {
 	switch {
 	case f.watch:
-		return usage(cmd, "get %s cannot watch", args[0])
+		return usage(cmd, "get %s cannot watch", what)
 	case f.selector != "":
-		return usage(cmd, "get %s knows no selector: global services have no labels of their own", args[0])
-	case args[0] == globalEndpoints && v.from == "" && v != (view{}):
+		return usage(cmd, "get %s knows no selector: global services have no labels of their own", what)
+	case what == globalEndpoints && v.from == "" && v != (view{}):
 		return usage(cmd, "--zone and --port go with --from")
-	case args[0] == globalEndpoints:
-		return p.getEndpoints(cmd.Context(), args[1:], f, v)
+	case what == globalEndpoints:
+		return p.getEndpoints(cmd.Context(), names, f, v)
 	case v != (view{}):
 		return usage(cmd, "--from, --zone and --port are of use with get endpoints only")
 	}
-	return p.getServices(cmd.Context(), args[1:], f)
+	return p.getServices(cmd.Context(), names, f)
 }
 
 func (p *program) completeGet(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 && p.isGlobal(args[0]) {
+	if len(args) > 0 && p.globalWord(args[0]) != "" {
 		return p.completeTable(cmd, serviceNames)
 	}
 	names, directive := p.completeTypes(func(string) bool { return true })(cmd, args, word)
 	if len(args) == 0 {
 		names = append([]string{"clusters"}, names...)
-		if p.name == Hansa && !slices.Contains(names, globalEndpoints) {
-			names = append(names, globalEndpoints)
-		}
-		if p.name == Hansa && !slices.Contains(names, globalServices) {
-			names = append(names, globalServices)
+		for _, word := range []string{globalEndpoints, globalServices} {
+			if p.globalWord(word) != "" && !slices.Contains(names, word) {
+				names = append(names, word)
+			}
 		}
 	}
 	return names, directive
@@ -177,8 +175,8 @@ func (p *program) runGet(ctx context.Context, h *host, what string, names []stri
 		return err
 	}
 	if q.kind.Namespaced && !f.allNamespaces {
-		if q.namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
-			return fmt.Errorf("reading the namespace of the context: %w", err)
+		if q.namespace, err = p.contextNamespace(); err != nil {
+			return err
 		}
 	}
 	federated, err := h.isFederated(ctx, q.kind)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 	"github.com/hansa-dev/hansa/federation/exports"
@@ -63,7 +65,7 @@ func (p *program) openHost() (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), coordinationv1.AddToScheme(scheme), gatewayv1.Install(scheme)); err != nil {
 		return nil, fmt.Errorf("building the scheme: %w", err)
 	}
 	made, err := client.New(config, client.Options{Scheme: scheme})
@@ -92,6 +94,18 @@ func (p *program) chooseContext() error {
 		return fmt.Errorf("--host-cluster-context=%s and --context=%s name different clusters; give one of them", p.hostContext, given)
 	}
 	return nil
+}
+
+// contextNamespace is the namespace that -n or the context of the host cluster names.
+func (p *program) contextNamespace() (string, error) {
+	if err := p.chooseContext(); err != nil {
+		return "", err
+	}
+	namespace, _, err := p.config.ToRawKubeConfigLoader().Namespace()
+	if err != nil {
+		return "", fmt.Errorf("reading the namespace of the context: %w", err)
+	}
+	return namespace, nil
 }
 
 // memberConfig reads another context of the same kubeconfig, without the flags that are meant for the host.

@@ -90,8 +90,8 @@ func (p *program) federatedObject(ctx context.Context, h *host, typeName, name s
 	}
 	key := client.ObjectKey{Name: name}
 	if kind.Namespaced {
-		if key.Namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
-			return nil, fmt.Errorf("reading the namespace of the context: %w", err)
+		if key.Namespace, err = p.contextNamespace(); err != nil {
+			return nil, err
 		}
 	}
 	object := &unstructured.Unstructured{}

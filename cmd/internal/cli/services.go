@@ -10,148 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
-
-// The words behind get that mean global services. A member's own objects of these kinds are had as services.core and
-// endpoints.core, or by their short names.
-const (
-	globalServices  = "services"
-	globalEndpoints = "endpoints"
-)
-
-// serviceTable is the global service table as the hub has it, read from the host cluster.
-type serviceTable struct {
-	snapshot *clusterset.Snapshot
-	// clusters are the ids of clusters by the names of their KubeFedClusters.
-	clusters map[string]string
-	// recorded is when what is known of a cluster was written down last, by its id.
-	recorded map[string]time.Time
-	now      time.Time
-	flaw     error // what could not be read, beside what could
-}
-
-// openTable reads the global service table.
-func (p *program) openTable(ctx context.Context) (*serviceTable, error) {
-	h, err := p.openHost()
-	if err != nil {
-		return nil, err
-	}
-	done := p.patience("reading what the hub knows of the clusters ...")
-	defer done()
-	t, err := h.serviceTable(ctx)
-	if err == nil && t.flaw != nil {
-		p.warn("not all that the hub has written down can be read: %v", t.flaw)
-	}
-	if err == nil && t.silence() > longSilence {
-		p.warn("the hub has written nothing down for %s. Does one run, and lead?", duration.HumanDuration(t.silence()))
-	}
-	return t, err
-}
-
-// longSilence is for how long a hub that runs writes nothing at most, and as much again: it writes every five minutes,
-// were it only that nothing has changed.
-const longSilence = 10 * time.Minute
-
-// silence is how long ago the hub has written something down; zero when it never has.
-func (t *serviceTable) silence() time.Duration {
-	var last time.Time
-	for _, at := range t.recorded {
-		if at.After(last) {
-			last = at
-		}
-	}
-	if last.IsZero() {
-		return 0
-	}
-	return t.now.Sub(last)
-}
-
-// cluster finds a cluster by its id, or by the name of its KubeFedCluster.
-func (t *serviceTable) cluster(name string) (string, error) {
-	if t.snapshot.Cluster(name) != nil {
-		return name, nil
-	}
-	if id, ok := t.clusters[name]; ok && t.snapshot.Cluster(id) != nil {
-		return id, nil
-	}
-	var ids []string
-	for _, cluster := range t.snapshot.Clusters() {
-		ids = append(ids, cluster.ID)
-	}
-	if len(ids) == 0 {
-		return "", fmt.Errorf("cluster %q is not known: nothing is known of any cluster yet. Is a hub running, and is a cluster joined?", name)
-	}
-	return "", fmt.Errorf("cluster %q is not known; the clusters are: %s", name, strings.Join(ids, ", "))
-}
-
-// selection is which services a command is about.
-type selection struct {
-	namespace string // empty: all
-	keys      []clusterset.Key
-}
-
-// selectServices understands names, plain or with a namespace.
-func (p *program) selectServices(names []string, f getFlags) (selection, error) {
-	var s selection
-	if !f.allNamespaces {
-		var err error
-		if s.namespace, _, err = p.config.ToRawKubeConfigLoader().Namespace(); err != nil {
-			return s, fmt.Errorf("reading the namespace of the context: %w", err)
-		}
-	}
-	for _, name := range names {
-		namespace, bare, qualified := strings.Cut(name, "/")
-		switch {
-		case !qualified && f.allNamespaces:
-			return s, fmt.Errorf("service %q: with -A, give the namespace too: NAMESPACE/%s", name, name)
-		case !qualified:
-			namespace, bare = s.namespace, name
-		case namespace == "" || bare == "" || strings.Contains(bare, "/"):
-			return s, fmt.Errorf("service %q: want NAME or NAMESPACE/NAME", name)
-		}
-		s.keys = append(s.keys, clusterset.Key{Namespace: namespace, Name: bare})
-	}
-	return s, nil
-}
-
-// of returns the services of the selection, and an error that names those that there are not.
-func (s selection) of(t *serviceTable, program string) ([]*clusterset.Service, error) {
-	if len(s.keys) == 0 {
-		services := t.snapshot.Services()
-		return slices.DeleteFunc(services, func(service *clusterset.Service) bool {
-			return s.namespace != "" && service.Namespace != s.namespace
-		}), nil
-	}
-	var services []*clusterset.Service
-	var absent []string
-	for _, key := range s.keys {
-		if service := t.snapshot.Service(key); service != nil {
-			services = append(services, service)
-		} else {
-			absent = append(absent, key.String())
-		}
-	}
-	if len(absent) > 0 {
-		return services, fmt.Errorf("no cluster exports %s. List what there is: %s get services -A", strings.Join(absent, ", "), program)
-	}
-	return services, nil
-}
-
-// nothing says on stderr that there is nothing to show.
-func (p *program) nothing(s selection) {
-	where := ""
-	if s.namespace != "" {
-		where = " from namespace " + s.namespace
-	}
-	fmt.Fprintf(p.streams.ErrOut, "No cluster exports a service%s. Export one with a ServiceExport in a cluster, "+
-		"or with the annotation hansa.dev/export on a FederatedService.\n", where)
-}
 
 // globalService is a service as -o json shows it.
 type globalService struct {
@@ -199,6 +63,7 @@ type policySummary struct {
 	Weights           []clusterset.ClusterWeight `json:"weights,omitempty"`
 	MinHealthyPercent uint32                     `json:"minHealthyPercent,omitempty"`
 	Consumers         *clusterset.Consumers      `json:"consumers,omitempty"`
+	TTL               uint32                     `json:"ttlSeconds,omitempty"` // of names
 	L7                any                        `json:"l7,omitempty"`
 }
 
@@ -229,18 +94,9 @@ func (t *serviceTable) describe(service *clusterset.Service) globalService {
 		g.Imports = append(g.Imports, importState{i.Cluster, i.ClusterIPs})
 	}
 	if policy := service.Policy; policy != nil {
-		g.Policy = &policySummary{policy.Failover, policy.Weights, policy.MinHealthyPercent, policy.Consumers, policy.L7}
+		g.Policy = &policySummary{policy.Failover, policy.Weights, policy.MinHealthyPercent, policy.Consumers, policy.TTL, policy.L7}
 	}
 	return g
-}
-
-// age returns how old what is known of a cluster is, to the second.
-func (t *serviceTable) age(cluster string) time.Duration {
-	facts := t.snapshot.Cluster(cluster)
-	if facts == nil {
-		return 0
-	}
-	return facts.Age(t.now).Truncate(time.Second)
 }
 
 func countEndpoints(endpoints *clusterset.Endpoints) (ready, all int) {
@@ -295,7 +151,7 @@ func (p *program) printServices(t *serviceTable, services []*clusterset.Service,
 		for _, service := range services {
 			items = append(items, t.describe(service))
 		}
-		return writeValue(p.streams.Out, f.output, map[string]any{"services": items})
+		return writeValue(p.streams.Out, f.output, map[string]any{"services": items, "hub": t.hub})
 	case "name":
 		for _, service := range services {
 			p.say("%s", service.Key)
@@ -391,7 +247,12 @@ func policyText(policy *clusterset.Policy) string {
 	if policy.Consumers != nil {
 		parts = append(parts, "consumers="+strings.Join(policy.Consumers.Clusters, "+"))
 	}
-	if policy.L7 != nil {
+	if policy.TTL > 0 {
+		parts = append(parts, fmt.Sprintf("ttl=%ds", policy.TTL))
+	}
+	if rules := len(rulesOf(*policy)); rules > 0 {
+		parts = append(parts, fmt.Sprintf("l7(rules=%d)", rules))
+	} else if policy.L7 != nil {
 		parts = append(parts, "l7")
 	}
 	return cmp.Or(strings.Join(parts, ","), "defaults")
@@ -409,38 +270,4 @@ func serviceAge(service *clusterset.Service, now time.Time) string {
 		return "<unknown>"
 	}
 	return duration.HumanDuration(now.Sub(oldest))
-}
-
-// completeTable completes with what the global service table has; with nothing when it cannot be read in time.
-func (p *program) completeTable(cmd *cobra.Command, list func(*serviceTable) []string) ([]string, cobra.ShellCompDirective) {
-	parent := cmd.Context()
-	if parent == nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(parent, completionTimeout)
-	defer cancel()
-	t, err := p.openTable(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return list(t), cobra.ShellCompDirectiveNoFileComp
-}
-
-func serviceNames(t *serviceTable) []string {
-	var names []string
-	for _, service := range t.snapshot.Services() {
-		names = append(names, service.String())
-	}
-	return names
-}
-
-// completeIDs completes a flag with the ids of clusters.
-func (p *program) completeIDs(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return p.completeTable(cmd, func(t *serviceTable) []string {
-		var ids []string
-		for _, cluster := range t.snapshot.Clusters() {
-			ids = append(ids, cluster.ID)
-		}
-		return ids
-	})
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/yaml"
 
@@ -77,7 +79,7 @@ func dialWorld(program string) func() (*host, error) {
 			if err != nil {
 				panic(err)
 			}
-			return []byte(now.Add(-d).UTC().Format(time.RFC3339))
+			return []byte(now.Add(-d).UTC().Format(metav1.RFC3339Micro)) // as Leases want it; the others take it too
 		})
 		return newWorld(program, string(text))
 	}
@@ -85,7 +87,9 @@ func dialWorld(program string) func() (*host, error) {
 
 func newWorld(program, text string) (*host, error) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), corev1b1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(
+		corev1.AddToScheme(scheme), corev1b1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), coordinationv1.AddToScheme(scheme), gatewayv1.Install(scheme),
+	); err != nil {
 		return nil, err
 	}
 	builder := fake.NewClientBuilder().WithScheme(scheme)
