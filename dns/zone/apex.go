@@ -25,7 +25,7 @@ const (
 // begin makes the zones of an empty tree.
 func (c change) begin() {
 	o := &c.tree.options
-	c.zone(o.ClusterSet, projection{fill: fillClusterSet, split: splitClusterSet})
+	c.zone(o.ClusterSet, projection{fill: fillClusterSet, split: splitClusterSet, schema: true})
 	for _, external := range o.External {
 		c.zone(external.Zone, projection{fill: fillExternal, split: splitExternal, outsiders: true})
 	}
@@ -106,7 +106,7 @@ func (c change) own(zone int) {
 			c.set(name, zone, c.server(name, server.Addrs))
 		}
 	}
-	if version, ok := child("dns-version", p.name); ok && zone == 0 {
+	if version, ok := child("dns-version", p.name); ok && p.schema {
 		p.reserved[version] = true
 		c.set(version, zone, []*RRset{textSet(schemaVersion, schemaTTL)})
 	}
@@ -206,9 +206,10 @@ func (c change) authority(zone int, apex *Apex) {
 	c.set(string(apex.wire), zone, sets)
 }
 
+// textSet packs one record with one string, which has the form of a label.
 func textSet(text string, ttl uint32) *RRset {
 	set := &RRset{rrtype: dns.TypeTXT, ttl: ttl, count: 1}
-	set.records = append(header(nil, dns.TypeTXT, ttl, 1+len(text)), byte(len(text)))
-	set.records = append(set.records, text...)
+	data, _ := child(text, "")
+	set.records = append(header(nil, dns.TypeTXT, ttl, len(data)), data...)
 	return set
 }

@@ -156,17 +156,14 @@ func (x *explanation) service(key clusterset.Key, p *projection) {
 	case p.outsiders:
 		x.say(0, "service %s, for %s: the gateways of the first priority", key, who(from))
 		x.endpoints(told, t.snapshot.ViewHosts(key, from), true)
-	case service.Properties.Headless || zoned(p):
+	case service.Properties.Headless || !p.schema:
 		x.say(0, "service %s, for %s: the ready endpoints that are reached there", key, who(from))
-		x.endpoints(told, t.snapshot.ViewHosts(key, from), zoned(p))
+		x.endpoints(told, t.snapshot.ViewHosts(key, from), !p.schema)
 	default:
 		x.address(service, from)
 		x.endpoints(told, t.snapshot.ViewHosts(key, from), true)
 	}
 }
-
-// zoned tells whether a zone names gateways beside pods.
-func zoned(p *projection) bool { return p.zone != 0 }
 
 // who names a consumer.
 func who(from clusterset.Consumer) string {
@@ -200,7 +197,7 @@ func (x *explanation) endpoints(told clusterset.Explanation, hosts clusterset.As
 			}
 			label := endpointName(verdict.Endpoint)
 			switch {
-			case used[place2{cluster.Cluster, verdict.Endpoint.Addr}] || gateways && verdict.Reason == clusterset.Used:
+			case used[site{cluster.Cluster, verdict.Endpoint.Addr}] || gateways && verdict.Reason == clusterset.Used:
 				in = append(in, label)
 			default:
 				out[verdict.Reason] = append(out[verdict.Reason], label)
@@ -231,20 +228,20 @@ func (x *explanation) sides(in []string, out map[clusterset.Reason][]string) {
 	}
 }
 
-// place2 is an endpoint in a cluster.
-type place2 struct {
+// site is the place of an endpoint.
+type site struct {
 	cluster string
 	addr    netip.Addr
 }
 
 // reached returns the endpoints that an assignment has at their own addresses.
-func reached(hosts clusterset.Assignment, gateways bool) map[place2]bool {
-	used := map[place2]bool{}
+func reached(hosts clusterset.Assignment, gateways bool) map[site]bool {
+	used := map[site]bool{}
 	if gateways {
 		return used
 	}
 	for locality, target := range pods(hosts) {
-		used[place2{locality.Cluster, target.Addr.Addr()}] = true
+		used[site{locality.Cluster, target.Addr.Addr()}] = true
 	}
 	return used
 }

@@ -17,8 +17,8 @@ type projection struct {
 	fill func(d *draft, p *projection)
 	// split finds the service in the labels of a name, those of the zone cut off; ok is false where there is none.
 	split func(labels []string, p *projection) (key clusterset.Key, ok bool)
-	// outsiders says that the zone is for them.
-	outsiders bool
+	// schema says that it is the zone of KEP-1645; outsiders that the zone is for them.
+	schema, outsiders bool
 	// reserved are the names of the zone itself.
 	reserved map[string]bool
 	// inner are the apexes of zones inside of this one.

@@ -85,7 +85,7 @@ func child(label, name string) (string, bool) {
 	}
 	var b strings.Builder
 	b.Grow(1 + len(label) + len(name))
-	b.WriteByte(byte(len(label)))
+	b.WriteByte(byte(len(label))) //nolint:gosec // at most 63
 	b.WriteString(label)
 	b.WriteString(name)
 	return b.String(), true

@@ -21,7 +21,7 @@ func Next(old *Tree, snapshot *clusterset.Snapshot, from Asker, o Options) *Tree
 	if snapshot == nil {
 		snapshot = &clusterset.Snapshot{}
 	}
-	o = o.normal()
+	o = normal(o)
 	if old != nil && (old.snapshot == nil || old.from != from || !old.options.equal(&o)) {
 		old = nil
 	}
@@ -59,7 +59,7 @@ func serial(old *Tree, sequence uint64) uint32 {
 	case sequence < before:
 		return old.serial + 1
 	}
-	return old.serial + uint32(min(sequence-before, 1<<unit)) //nolint:gosec // fits
+	return old.serial + uint32(min(sequence-before, 1<<unit))
 }
 
 // Notes returns what is left out, sorted by service. It looks at all services.
@@ -85,9 +85,10 @@ func (t *Tree) affected(before *clusterset.Snapshot) []clusterset.Key {
 	for _, key := range changes.Services {
 		keys[key] = true
 	}
+	further := slices.ContainsFunc(t.zones, func(p projection) bool { return !p.schema })
 	for _, service := range t.snapshot.Services() {
 		// An address of the derived Service stays what it is, wherever the endpoints are.
-		if (len(t.zones) > 1 || service.Properties != nil && service.Properties.Headless) && t.concerned(service, changes.Moved) {
+		if (further || service.Properties != nil && service.Properties.Headless) && t.concerned(service, changes.Moved) {
 			keys[service.Key] = true
 		}
 	}

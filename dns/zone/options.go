@@ -59,8 +59,8 @@ type KubeFed struct {
 	Federation string
 }
 
-// normal returns the options with all defaults set.
-func (o Options) normal() Options {
+// normal returns options with all defaults set.
+func normal(o Options) Options {
 	o.ClusterSet = cmp.Or(o.ClusterSet, DefaultClusterSet)
 	o.TTL = min(cmp.Or(o.TTL, DefaultTTL), maxTTL)
 	o.Nameservers = slices.Clone(o.Nameservers)

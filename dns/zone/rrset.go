@@ -106,7 +106,7 @@ func (s *RRset) Weighted() bool { return s.more != nil && s.more.sums != nil }
 // weigh the same.
 func (s *RRset) Draw(random uint64) int {
 	if !s.Weighted() {
-		return int(random % uint64(s.count))
+		return int(random % uint64(s.count)) //nolint:gosec // less than count
 	}
 	sums := s.more.sums
 	random %= sums[len(sums)-1]
@@ -169,7 +169,7 @@ func recordSet(rrs []dns.RR) (*RRset, error) {
 		}
 		packed = append(packed, data)
 	}
-	slices.SortFunc(packed, func(a, b []byte) int { return slices.Compare(a, b) })
+	slices.SortFunc(packed, slices.Compare)
 	packed = slices.CompactFunc(packed, func(a, b []byte) bool { return string(a) == string(b) })
 	same := true
 	for _, data := range packed {

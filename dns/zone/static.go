@@ -44,8 +44,8 @@ func Static(files ...File) (*Tree, error) {
 			return nil, fmt.Errorf("loading zone file %q: %w", file.Name, err)
 		}
 	}
-	if err := c.arrange(); err != nil {
-		return nil, fmt.Errorf("loading zones: %w", err)
+	if zone, err := c.arrange(); err != nil {
+		return nil, fmt.Errorf("loading zone file %q: %w", files[zone].Name, err)
 	}
 	c.seal()
 	return c.tree, nil
@@ -203,8 +203,9 @@ func pack(byType map[uint16][]dns.RR) ([]*RRset, error) {
 	return sets, nil
 }
 
-// arrange finds cuts, wildcards, DNAMEs and the targets of records, once all names are there.
-func (c change) arrange() error {
+// arrange finds cuts, wildcards, DNAMEs and the targets of records, once all names are there. An
+// error is that of the zone which it returns.
+func (c change) arrange() (int, error) {
 	var nodes []*Node
 	c.tree.names.all(func(_ string, node *Node) bool {
 		nodes = append(nodes, node)
@@ -213,39 +214,46 @@ func (c change) arrange() error {
 	slices.SortFunc(nodes, func(a, b *Node) int { return compareNames(a.name, b.name) })
 	for _, node := range nodes { // those above come first
 		if err := c.arrangeNode(node); err != nil {
-			return err
+			return int(node.zone), err
 		}
 		for _, set := range node.sets {
 			c.aim(set)
 		}
 	}
-	return nil
+	return 0, nil
 }
 
 func (c change) arrangeNode(node *Node) error {
-	var of place
+	of := &place{renames: node.RRset(dns.TypeDNAME) != nil}
 	if node.name != c.apex(int(node.zone)) {
 		above, _ := parent(node.name)
 		up, _ := c.tree.names.get([]byte(above))
-		if up.place != nil {
-			of.cut = up.place.cut
-			if up.place.renames {
-				return fmt.Errorf("%s is below %s, which has a DNAME: nothing can be (RFC 6672, section 2.4)", node.Name(), up.Name())
-			}
-		}
-		if of.cut == nil && node.RRset(dns.TypeNS) != nil {
-			of.cut = node
-		}
-		if label := node.name[:2]; label == "\x01*" {
-			if up.place == nil {
-				up.place = &place{}
-			}
-			up.place.wildcard = node
+		if err := of.under(up, node); err != nil {
+			return err
 		}
 	}
-	of.renames = node.RRset(dns.TypeDNAME) != nil
 	if of.cut != nil || of.renames {
-		node.place = &of
+		node.place = of
+	}
+	return nil
+}
+
+// under takes over what holds for the node above, and tells that one of a wildcard.
+func (p *place) under(up, node *Node) error {
+	if up.place != nil {
+		p.cut = up.place.cut
+		if up.place.renames {
+			return fmt.Errorf("%s is below %s, which has a DNAME: nothing can be (RFC 6672, section 2.4)", node.Name(), up.Name())
+		}
+	}
+	if p.cut == nil && node.RRset(dns.TypeNS) != nil {
+		p.cut = node
+	}
+	if node.name[:2] == "\x01*" {
+		if up.place == nil {
+			up.place = &place{}
+		}
+		up.place.wildcard = node
 	}
 	return nil
 }

@@ -1,0 +1,266 @@
+package zone_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/hansa-dev/hansa/dns/zone"
+	"github.com/hansa-dev/hansa/federation/clusterset"
+)
+
+func pick[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }
+
+var (
+	ids  = []string{"m1", "m2", "m3", "M4"}
+	keys = []clusterset.Key{key("shop/web"), key("shop/db"), key("ops/web"), key("dns/ns"), key("Odd/x")}
+)
+
+func randomCluster(r *rand.Rand) clusterset.Cluster {
+	cluster := clusterset.Cluster{
+		ID: pick(r, ids...), Network: pick(r, "", "flat", "flat", "other"), Region: pick(r, "", "eu", "US"), Zone: pick(r, "", "a", "b_"),
+		State:        pick(r, clusterset.Active, clusterset.Active, clusterset.Cordoned, clusterset.Draining),
+		ControlPlane: pick(r, clusterset.Up, clusterset.Down), DataPlane: pick(r, clusterset.Up, clusterset.Unknown, clusterset.Down),
+	}
+	for range r.IntN(3) {
+		gateway := netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(5))})
+		cluster.Gateways = append(cluster.Gateways, clusterset.Gateway{Addr: gateway, Port: 15443, Health: pick(r, clusterset.Up, clusterset.Down)})
+	}
+	return cluster
+}
+
+func randomExport(r *rand.Rand) clusterset.Export {
+	http, sql := clusterset.Port{Name: "http", Port: 80}, clusterset.Port{Name: "sql", Port: 5432}
+	return clusterset.Export{Properties: &clusterset.Properties{
+		Type: pick(r, "", "", "", corev1.ServiceTypeExternalName), Headless: r.IntN(2) == 0,
+		Ports:      pick(r, []clusterset.Port{http}, []clusterset.Port{http, sql}, []clusterset.Port{{Port: 1}}, []clusterset.Port{{Name: "a_b", Port: 1}}, nil),
+		IPFamilies: pick(r, nil, []corev1.IPFamily{"IPv6", "IPv4"}),
+	}}
+}
+
+func randomEndpoints(r *rand.Rand, cluster string) clusterset.Endpoints {
+	var all clusterset.Endpoints
+	for range r.IntN(3) {
+		group := clusterset.Group{Ports: []clusterset.TargetPort{{Name: clusterset.Intern(pick(r, "http", "sql", "")), Port: pick[uint16](r, 8080, 0)}}}
+		for range r.IntN(4) {
+			at := netip.AddrFrom4([4]byte{10, cluster[1], 0, byte(r.IntN(6))})
+			if r.IntN(4) == 0 {
+				at = netip.AddrFrom16([16]byte{0xfd, 14: byte(r.IntN(2)), 15: cluster[1] * byte(r.IntN(2))})
+			}
+			group.Endpoints = append(group.Endpoints, clusterset.Endpoint{
+				Addr: at, Hostname: clusterset.Intern(pick(r, "", "db-0", "db-1", "DB-0", "a_b")), Conditions: clusterset.Conditions(r.IntN(8)),
+			})
+		}
+		all.Groups = append(all.Groups, group)
+	}
+	return all
+}
+
+func randomPolicy(r *rand.Rand) clusterset.Policy {
+	policy := clusterset.Policy{TTL: pick[uint32](r, 0, 0, 30, 1<<32-1)}
+	if r.IntN(3) == 0 {
+		policy.Failover = []clusterset.Tier{{By: clusterset.ByCluster, Names: []string{pick(r, ids...)}}, {By: clusterset.Any}}
+	}
+	for range r.IntN(3) {
+		policy.Weights = append(policy.Weights, clusterset.ClusterWeight{Cluster: pick(r, ids...), Weight: r.Uint32N(3)})
+	}
+	if r.IntN(4) == 0 {
+		policy.Consumers = &clusterset.Consumers{Clusters: []string{pick(r, ids...)}}
+	}
+	return policy
+}
+
+// happen makes one random change.
+func happen(r *rand.Rand, b *clusterset.Builder) {
+	id, service := pick(r, ids...), pick(r, keys...)
+	switch r.IntN(16) {
+	case 0, 1, 2:
+		b.SetCluster(randomCluster(r))
+	case 3, 4, 5:
+		b.SetExport(id, service, randomExport(r))
+	case 6:
+		b.RemoveExport(id, service)
+	case 7, 8, 9:
+		b.SetEndpoints(id, service, randomEndpoints(r, id))
+	case 10, 11:
+		b.SetImport(id, service, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(r.IntN(3))}), pick(r, addr("fd00::1"), addr("::ffff:10.96.0.1"))})
+	case 12:
+		b.RemoveImport(id, service)
+	case 13:
+		b.SetPolicy(service, randomPolicy(r))
+	case 14:
+		b.RemovePolicy(service)
+	default:
+		b.RemoveCluster(id)
+	}
+}
+
+var everything = zone.Options{
+	Nameservers: []zone.Nameserver{{Addrs: []netip.Addr{addr("10.96.0.10")}}, {Name: "ns1.example.org"}},
+	External:    []zone.External{{Zone: "global.example.org"}},
+	KubeFed:     []zone.KubeFed{{Zone: "old.example.org", Federation: "fed"}},
+	PerCluster:  "per.clusterset.local",
+}
+
+// TestNextIsScratch makes 2,000 random changes. A tree that was changed again and again is the one that is made at once,
+// apart from the serial number; every name in it is found, and so are those above, and nothing beside.
+func TestNextIsScratch(t *testing.T) {
+	askers := []zone.Asker{{Cluster: "m1"}, {Cluster: "m2", Zone: "a"}, {Region: "eu"}, {}}
+	r := rand.New(rand.NewPCG(1, 2))
+	b := clusterset.NewBuilder(1 << 60)
+	trees := make([]*zone.Tree, len(askers))
+	names := 0
+	for step := range 2000 {
+		happen(r, b)
+		snapshot := b.Publish()
+		i := step % len(askers)
+		options := everything
+		if step/4%2 == 0 && i == 3 {
+			options = zone.Options{}
+		}
+		next := zone.Next(trees[i], snapshot, askers[i], options)
+		scratch := zone.Next(nil, snapshot, askers[i], options)
+		if got, want := content(next), content(scratch); got != want {
+			t.Fatalf("step %d, for %+v: changed:\n%s\nfrom scratch:\n%s", step, askers[i], got, want)
+		}
+		if next.Len() != len(owners(next)) {
+			t.Fatalf("the tree has %d names and shows %d", next.Len(), len(owners(next)))
+		}
+		if step%20 == 0 {
+			complete(t, next)
+		}
+		names += next.Len()
+		trees[i] = next
+	}
+	if names < 2000*20 {
+		t.Errorf("the changes are dull: %d names", names)
+	}
+}
+
+// content is a dump without serial numbers.
+func content(tree *zone.Tree) string {
+	var kept []string
+	for line := range strings.Lines(dump(tree)) {
+		if !strings.HasPrefix(line, "zone ") && !strings.Contains(line, " hostmaster.") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
+}
+
+// complete checks that names exist exactly where something is at or below them, and that SRV records have targets.
+func complete(t *testing.T, tree *zone.Tree) {
+	t.Helper()
+	exist := map[string]bool{}
+	for _, owner := range owners(tree) {
+		exist[owner] = true
+	}
+	for owner := range exist {
+		match := tree.Find(wire(t, owner))
+		if match.Node == nil || match.Node.Name() != owner {
+			t.Fatalf("%s is not found: %+v", owner, match)
+		}
+		if _, above, _ := strings.Cut(owner, "."); owner != match.Apex.Name() && !exist[above] {
+			t.Fatalf("%s exists, and %s above does not", owner, above)
+		}
+		if got := ask(t, tree, "0."+owner+" A"); got != "NXDOMAIN" {
+			t.Fatalf("0.%s has the answer %s", owner, got)
+		}
+		if len(match.Node.RRsets()) == 0 && !justified(exist, owner) {
+			t.Fatalf("%s exists without records and names below it", owner)
+		}
+		for _, set := range match.Node.RRsets() {
+			if set.Type() == 33 && len(set.Additional()) != set.Len() {
+				t.Fatalf("%s: %d SRV records and %d targets", owner, set.Len(), len(set.Additional()))
+			}
+		}
+	}
+}
+
+// justified tells whether something is below a name, or it is that of a service, or of a server.
+func justified(exist map[string]bool, owner string) bool {
+	for other := range exist {
+		if strings.HasSuffix(other, "."+owner) {
+			return true
+		}
+	}
+	for _, k := range keys {
+		if strings.HasPrefix(owner, fmt.Sprintf("%s.%s.", k.Name, k.Namespace)) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestSharing looks at what stays the same pointer.
+func TestSharing(t *testing.T) {
+	w := twoClusters()
+	before := w.tree("m1", servers)
+	w.pods("m2", "shop/db", "10.2.0.2=db-0", "10.2.0.10")
+	after := zone.Next(before, w.Publish(), zone.Asker{Cluster: "m1"}, servers)
+	for _, c := range []struct {
+		reason, name string
+		shared       bool
+	}{
+		{"nothing happened to this service", "web.shop.svc.clusterset.local", true},
+		{"nor to this endpoint", "db-0.m1.db.shop.svc.clusterset.local", true},
+		{"nor to this one", "db-0.m2.db.shop.svc.clusterset.local", true},
+		{"the service lost one", "db.shop.svc.clusterset.local", false},
+		{"the server stayed", "ns.dns.clusterset.local", true},
+		{"the serial number rose", "clusterset.local", false},
+	} {
+		old, now := before.Find(wire(t, c.name)), after.Find(wire(t, c.name))
+		if got := old.Node == now.Node; got != c.shared {
+			t.Errorf("%s: %s is shared: %t", c.reason, c.name, got)
+		}
+	}
+	if zone.Next(after, w.Publish(), zone.Asker{Cluster: "m1"}, servers) != after {
+		t.Error("the same snapshot makes the same tree")
+	}
+	if got := ask(t, before, "10-2-0-9.m2.db.shop.svc.clusterset.local A"); got != "5 10.2.0.9" {
+		t.Errorf("the tree before has become another: %s", got)
+	}
+}
+
+// TestSerial follows serial numbers over changes, restarts and their wrap-around.
+func TestSerial(t *testing.T) {
+	const unit = 1 << 22
+	serial := func(old *zone.Tree, sequence uint64) (*zone.Tree, uint32) {
+		b := clusterset.NewBuilder(sequence - 1)
+		b.SetCluster(clusterset.Cluster{ID: fmt.Sprint(sequence)})
+		tree := zone.Next(old, b.Publish(), zone.Asker{}, zone.Options{})
+		for apex := range tree.Zones() {
+			if got := ask(t, tree, "clusterset.local SOA"); !strings.Contains(got, fmt.Sprintf(" %d 60 ", apex.Serial())) {
+				t.Errorf("the SOA is %s, the serial %d", got, apex.Serial())
+			}
+			return tree, apex.Serial()
+		}
+		return tree, 0
+	}
+	const start = 1_790_000_000_000_000_000 // nanoseconds
+	tree, last := serial(nil, start)
+	if last != start/unit%(1<<32) {
+		t.Errorf("the first serial is %d", last)
+	}
+	for _, c := range []struct {
+		reason   string
+		sequence uint64
+	}{
+		{"the next snapshot", start + 1},
+		{"some are missed", start + 7},
+		{"a restart a second later", start + 1_000_000_000},
+		{"and a day later", start + 86400*1_000_000_000},
+		{"a clock that was put back", start + 1_000_000_000},
+		{"over the end of 32 bits", (start/unit/(1<<32) + 1) * unit << 32},
+	} {
+		now := uint32(0)
+		if tree, now = serial(tree, c.sequence); int32(now-last) <= 0 {
+			t.Errorf("%s: %d is not after %d", c.reason, now, last)
+		}
+		last = now
+	}
+}
