@@ -19,7 +19,7 @@ type held struct {
 
 // hold keeps an object, as text if it is to be packed. One that cannot be written as text is kept as it is.
 func hold(obj *unstructured.Unstructured, pack bool) held {
-	kept := held{version: versionOf(obj), uid: obj.GetUID()}
+	kept := held{version: VersionOf(obj), uid: obj.GetUID()}
 	if pack {
 		if text, err := json.Marshal(obj.Object); err == nil {
 			kept.text = append(make([]byte, 0, len(text)), text...)

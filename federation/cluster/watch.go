@@ -185,6 +185,14 @@ func (w *Watch) Get(key types.NamespacedName) *unstructured.Unstructured {
 	return found.read()
 }
 
+// Version returns the resource version of the object of that name, and whether there is one.
+func (w *Watch) Version(key types.NamespacedName) (uint64, bool) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	found, there := w.items.find(key)
+	return found.version, there
+}
+
 // Look returns an object (nil when there is none), whether the watch has listed, and how far it has come, all as of one
 // moment: only if listed is true does the absence of an object mean anything.
 func (w *Watch) Look(key types.NamespacedName) (obj *unstructured.Unstructured, listed bool, state WatchState, message string) {
@@ -217,7 +225,7 @@ func (w *Watch) Observe(obj *unstructured.Unstructured) {
 	defer w.mu.Unlock()
 	key := nameOf(obj)
 	have, there := w.items.find(key)
-	if version := versionOf(obj); !there && version <= w.seen || there && version <= have.version {
+	if version := VersionOf(obj); !there && version <= w.seen || there && version <= have.version {
 		return
 	}
 	w.items.put(key, hold(obj, w.pack))
@@ -341,7 +349,7 @@ func (r reflected) Delete(obj any) error {
 	if err != nil {
 		return err
 	}
-	key, version := nameOf(u), versionOf(u)
+	key, version := nameOf(u), VersionOf(u)
 	r.mu.Lock()
 	r.seen = max(r.seen, version)
 	// What has been written since, to it or to a successor of the same name, is not what went.
@@ -430,8 +438,8 @@ func (w *Watch) strip(obj *unstructured.Unstructured) {
 	}
 }
 
-// versionOf reads a resource version as the integer that it is (KEP-5504 makes their order official).
-func versionOf(obj *unstructured.Unstructured) uint64 { return versionNumber(obj.GetResourceVersion()) }
+// VersionOf reads a resource version as the integer that it is (KEP-5504 makes their order official).
+func VersionOf(obj *unstructured.Unstructured) uint64 { return versionNumber(obj.GetResourceVersion()) }
 
 func versionNumber(version string) uint64 {
 	n, err := strconv.ParseUint(version, 10, 64)

@@ -10,7 +10,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -60,6 +59,7 @@ type lane struct {
 	spaces  map[string]bool              // namespaces that can be written to
 
 	quarrels map[clusterset.Key]quarrel
+	footings map[clusterset.Key]footing // on which nothing was left to do
 }
 
 // newLane starts the watches and the workers of a member.
@@ -70,7 +70,7 @@ func newLane(r *run, p peer) *lane {
 		queue:        workqueue.NewTypedRateLimitingQueue(limiter),
 		serviceIndex: newIndex(), sliceIndex: newIndex(),
 		since: map[clusterset.Key]time.Time{}, held: map[clusterset.Key]bool{}, refused: map[clusterset.Key]refusal{}, spaces: map[string]bool{},
-		quarrels: map[clusterset.Key]quarrel{},
+		quarrels: map[clusterset.Key]quarrel{}, footings: map[clusterset.Key]footing{},
 	}
 	l.life, l.cancel = context.WithCancel(r.ctx)
 	l.ctx, l.abort = context.WithCancel(l.life)
@@ -319,6 +319,7 @@ func (l *lane) guarded(key clusterset.Key) (out outcome, err error) {
 // handle brings one service in the member up to date: what is imported, and what is said of its export.
 func (l *lane) handle(key clusterset.Key) (outcome, error) {
 	p, ctx := l.current()
+	turns := l.r.turns.Load() // before the snapshot, which then is not older than they are
 	snapshot, _ := l.r.Snapshots.Current()
 	id, known := l.r.ClusterID(l.name)
 	if !p.ready || snapshot == nil || !known {
@@ -326,23 +327,28 @@ func (l *lane) handle(key clusterset.Key) (outcome, error) {
 	}
 	var out outcome
 	var problems [2]error
-	w := For(snapshot, id, key, l.r.isComplete())
+	stand := l.stand(snapshot, turns, key)
+	if l.settled(key, stand) {
+		return out, nil
+	}
+	w := For(snapshot, id, key, stand.complete)
 	switch {
-	case l.listed():
-		out, problems[0] = l.settleImport(ctx, p, w)
+	case stand.listed:
+		out, problems[0] = l.settleImport(ctx, p, w, &stand)
 	case w.Properties != nil:
 		l.r.note(key, l.name, l.hindrance())
 	default:
 		l.r.note(key, l.name, "")
 	}
-	wrote, err := l.settleExport(ctx, p, snapshot.Service(key), id, key)
+	wrote, err := l.settleExport(ctx, p, snapshot.Service(key), id, key, &stand)
 	problems[1] = err
 	out.wrote = out.wrote || wrote
+	l.settle(key, stand, problems == [2]error{} && out.after == 0)
 	return out, errors.Join(problems[:]...)
 }
 
 // settleImport plans and acts until nothing is left to do but to wait.
-func (l *lane) settleImport(ctx context.Context, p peer, w *Wanted) (out outcome, err error) {
+func (l *lane) settleImport(ctx context.Context, p peer, w *Wanted, stand *footing) (out outcome, err error) {
 	for range rounds {
 		plan, err := Make(w, l.have(w), l.r.Now())
 		if err != nil {
@@ -351,7 +357,7 @@ func (l *lane) settleImport(ctx context.Context, p peer, w *Wanted) (out outcome
 		l.remember(w.Key, plan)
 		more := false
 		for _, step := range plan.Steps {
-			err := l.execute(ctx, p, w.Key, step)
+			err := l.execute(ctx, p, w.Key, step, stand)
 			switch {
 			case err == nil:
 				out.wrote = true
@@ -364,13 +370,19 @@ func (l *lane) settleImport(ctx context.Context, p peer, w *Wanted) (out outcome
 			default:
 				return out, err
 			}
-			more = more || step.Verb != Delete // the end of what was deleted is told by its watch
+			more = more || leads(step)
 		}
 		if !more {
 			return out, nil
 		}
 	}
 	return out, fmt.Errorf("service %s in cluster %q: what was written does not stay as it was written; does something else write ServiceImports or Services there?", w.Key, l.name)
+}
+
+// leads tells whether a step may lead to another one. The end of what was deleted is told by its watch, and nothing depends
+// on slices and statuses.
+func leads(step Step) bool {
+	return step.Verb != Delete && step.Verb != UpdateStatus && step.Resource != sliceResource
 }
 
 // meet goes on after a create met an object that the watch does not show: ours, written a moment ago, or somebody else's.
@@ -403,44 +415,6 @@ func (l *lane) remember(key clusterset.Key, plan Plan) {
 	l.r.note(key, l.name, why)
 }
 
-// refusal is what the API server said against a derived Service, for good as long as the service is what it was.
-type refusal struct {
-	properties *clusterset.Properties
-	why        string
-	at         time.Time
-}
-
-// takeRefusal takes in that the API server refused a derived Service, as it does when the cluster lacks an IP family, and
-// tells whether it did.
-func (l *lane) takeRefusal(w *Wanted, step Step, err error) bool {
-	if step.Verb != Create || step.Resource != serviceResource || !apierrors.IsInvalid(err) || len(w.Properties.IPFamilies) == 0 {
-		return false
-	}
-	why := err.Error()
-	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
-		why = status.Status().Message
-	}
-	l.mu.Lock()
-	l.refused[w.Key] = refusal{w.Properties, why, time.Now()}
-	l.mu.Unlock()
-	return true
-}
-
-// refusalOf returns why the API server does not take the derived Service; empty when it does, or is to be asked again.
-func (l *lane) refusalOf(w *Wanted) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	known, found := l.refused[w.Key]
-	if !found {
-		return ""
-	}
-	if known.properties != w.Properties || time.Since(known.at) > refusedRetry {
-		delete(l.refused, w.Key)
-		return ""
-	}
-	return known.why
-}
-
 // have returns what is there of a service.
 func (l *lane) have(w *Wanted) Have {
 	key := w.Key
@@ -459,7 +433,7 @@ func (l *lane) have(w *Wanted) Have {
 }
 
 // settleExport writes the conditions of the member's ServiceExport.
-func (l *lane) settleExport(ctx context.Context, p peer, service *clusterset.Service, id string, key clusterset.Key) (bool, error) {
+func (l *lane) settleExport(ctx context.Context, p peer, service *clusterset.Service, id string, key clusterset.Key, stand *footing) (bool, error) {
 	if !l.exports.Synced() {
 		return false, nil
 	}
@@ -471,62 +445,5 @@ func (l *lane) settleExport(ctx context.Context, p peer, service *clusterset.Ser
 	if err != nil || wanted == nil {
 		return false, err
 	}
-	return true, l.execute(ctx, p, key, Step{UpdateStatus, exportResource, wanted})
-}
-
-// execute makes one write, and takes in the answer at once.
-func (l *lane) execute(ctx context.Context, p peer, key clusterset.Key, step Step) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	objects := p.client.Resource(step.Resource).Namespace(step.Object.GetNamespace())
-	var answer *unstructured.Unstructured
-	var err error
-	switch step.Verb {
-	case Create:
-		answer, err = objects.Create(ctx, step.Object, metav1.CreateOptions{})
-	case Update:
-		answer, err = objects.Update(ctx, step.Object, metav1.UpdateOptions{})
-	case UpdateStatus:
-		answer, err = objects.UpdateStatus(ctx, step.Object, metav1.UpdateOptions{})
-	case Delete:
-		uid := step.Object.GetUID()
-		err = objects.Delete(ctx, step.Object.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-		if apierrors.IsNotFound(err) {
-			return nil // it is gone, and its watch is about to say so
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("cluster %q: %s of %s %s/%s: %w%s", l.name, step.Verb, step.Resource.Resource, step.Object.GetNamespace(), step.Object.GetName(), err, advice(err, l.name))
-	}
-	writes.WithLabelValues(l.name, step.Resource.Resource, string(step.Verb)).Inc()
-	l.observe(key, step, answer)
-	return nil
-}
-
-// observe takes in the answer to a write, so that the next plan knows of it.
-func (l *lane) observe(key clusterset.Key, step Step, answer *unstructured.Unstructured) {
-	if answer == nil {
-		return
-	}
-	name := types.NamespacedName{Namespace: answer.GetNamespace(), Name: answer.GetName()}
-	switch step.Resource {
-	case importResource:
-		l.imports.Observe(answer)
-	case exportResource:
-		l.exports.Observe(answer)
-	case serviceResource:
-		l.services.Observe(answer)
-		l.serviceIndex.set(name, key)
-	case sliceResource:
-		l.slices.Observe(answer)
-		l.sliceIndex.set(name, key)
-	}
-}
-
-// advice is the next step after a write failed in a way that somebody has to mend.
-func advice(err error, member string) string {
-	if apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, "NamespaceTerminating") {
-		return fmt.Sprintf(". Grant it by joining the cluster again: hansa join %s --error-on-existing=false", member)
-	}
-	return ""
+	return true, l.execute(ctx, p, key, Step{UpdateStatus, exportResource, wanted}, stand)
 }

@@ -45,7 +45,7 @@ func look(s *store) imports.Have {
 }
 
 // settle carries plans out until nothing is left to do.
-func settle(t *testing.T, s *store, snapshot *clusterset.Snapshot, cluster string) (last imports.Plan) {
+func settle(t testing.TB, s *store, snapshot *clusterset.Snapshot, cluster string) (last imports.Plan) {
 	t.Helper()
 	for range 10 {
 		plan, err := imports.Make(imports.For(snapshot, cluster, web, true), look(s), epoch)

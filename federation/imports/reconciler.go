@@ -129,6 +129,7 @@ type run struct {
 	lanes   map[string]*lane // by member; for the goroutine of Run alone
 	last    *clusterset.Snapshot
 	moves   atomic.Uint64 // how often clusters moved
+	turns   atomic.Uint64 // how often anything about clusters changed
 	notes   notes
 
 	mu      sync.Mutex
@@ -204,6 +205,9 @@ func (r *run) takeSnapshot(snapshot *clusterset.Snapshot) {
 	r.last = snapshot
 	if len(changes.Moved) > 0 {
 		r.moves.Add(1)
+	}
+	if len(changes.Clusters) > 0 {
+		r.turns.Add(1)
 	}
 	keys := map[clusterset.Key]bool{}
 	for _, key := range changes.Services {
