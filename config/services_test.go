@@ -154,19 +154,25 @@ func TestServicesValidation(t *testing.T) {
 	}
 }
 
-// TestClusterIDStays updates a ClusterInfo.
+// TestClusterIDStays updates a ClusterInfo whose cluster has the id in has.
 func TestClusterIDStays(t *testing.T) {
 	schema := newSchema(t, infos)
-	cases := []struct{ reason, before, after, want string }{
-		{"an id may be set later", `{}`, `{clusterID: eu-1}`, ""},
-		{"other fields may change", `{clusterID: eu-1}`, `{clusterID: eu-1, state: Cordoned}`, ""},
-		{"another id", `{clusterID: eu-1}`, `{clusterID: eu-2}`, "delete this ClusterInfo and create it with the new id"},
-		{"no id any more", `{clusterID: eu-1}`, `{}`, "clusterID cannot change"},
+	cases := []struct{ reason, has, before, after, want string }{
+		{"an id may be set later", "", `{}`, `{clusterID: eu-1}`, ""},
+		{"a member has an id that nobody wrote", "m1", `{}`, `{clusterID: eu-1}`, ""},
+		{"other fields may change", "eu-1", `{clusterID: eu-1}`, `{clusterID: eu-1, state: Cordoned}`, ""},
+		{"another id", "eu-1", `{clusterID: eu-1}`, `{clusterID: eu-2}`, "delete this ClusterInfo and create it with the new id"},
+		{"no id any more", "eu-1", `{clusterID: eu-1}`, `{}`, "clusterID cannot change"},
+		{"an id that another cluster has is given up", "", `{clusterID: eu-1}`, `{clusterID: eu-2}`, ""},
+		{"and so by one that kept the id before", "m1", `{clusterID: eu-1}`, `{clusterID: eu-2}`, ""},
 	}
 	for _, tc := range cases {
 		t.Run(tc.reason, func(t *testing.T) {
-			const head = "{apiVersion: hansa.dev/v1alpha1, kind: ClusterInfo, metadata: {name: m1}, spec: "
-			old, obj := decode(t, head+tc.before+"}"), decode(t, head+tc.after+"}")
+			head := "{apiVersion: hansa.dev/v1alpha1, kind: ClusterInfo, metadata: {name: m1}, "
+			if tc.has != "" {
+				head += "status: {clusterID: " + tc.has + ", exports: 0, endpoints: 0}, "
+			}
+			old, obj := decode(t, head+"spec: "+tc.before+"}"), decode(t, head+"spec: "+tc.after+"}")
 			expect(t, schema.validate(t.Context(), obj, old).ToAggregate(), tc.want)
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -56,30 +57,80 @@ func checked(id, where string, fallback claim) claim {
 	return claim{id: id}
 }
 
-// assign gives each id to one of the sites that claim it.
+// assign gives each id to one of the sites that claim it. One that does not get the id that it claims keeps the one that it
+// has: a claim that came too late, or a mistake, takes no cluster out of the table. One that has none is left out, and nothing
+// of it is used until somebody gives it another.
 func (t *table) assign() {
-	claims := map[string][]*site{}
-	for _, name := range slices.Sorted(maps.Keys(t.sites)) {
-		s := t.sites[name]
+	wants := map[*site]string{}
+	for _, s := range t.sites {
 		s.claimed = s.claim()
-		claims[s.claimed.id] = append(claims[s.claimed.id], s)
+		s.flaw = s.claimed.flaw
+		wants[s] = s.claimed.id
 	}
-	given := map[*site]string{}
-	for id, sites := range claims {
-		holder := slices.MinFunc(sites, func(a, b *site) int { return cmp.Compare(a.rank(id), b.rank(id)) })
-		for _, s := range sites {
-			s.flaw = s.claimed.flaw
-			switch {
-			case id == "":
-			case s == holder:
-				given[s] = id
-			default:
-				s.flaw = fmt.Sprintf("the cluster id %q is taken by %q, so nothing of this cluster is used: give one of them another id in spec.clusterID of its ClusterInfo",
-					id, holder.member.Name)
+	for settled := false; !settled; { // each site wants another id at most twice
+		settled = true
+		holders := holders(wants)
+		for s, id := range wants {
+			if holder := holders[id]; id != "" && holder != s {
+				wants[s] = s.yield(id, holder)
+				settled = false
 			}
 		}
 	}
+	given := map[*site]string{}
+	for s, id := range wants {
+		if id != "" {
+			given[s] = id
+		}
+	}
 	t.move(given)
+}
+
+// holders returns who gets each id of those who want it: who has it, then the oldest registration, then the first by name.
+func holders(wants map[*site]string) map[string]*site {
+	held := map[string]*site{}
+	for s, id := range wants {
+		if other := held[id]; other == nil || s.before(other, id) {
+			held[id] = s
+		}
+	}
+	return held
+}
+
+func (s *site) before(other *site, id string) bool {
+	return cmp.Or(
+		cmp.Compare(s.rank(id), other.rank(id)),
+		s.table.bornOf(s.member.Name).Compare(s.table.bornOf(other.member.Name)),
+		cmp.Compare(s.member.Name, other.member.Name),
+	) < 0
+}
+
+// never is when a member was registered of which that is not known yet: nobody is younger.
+var never = time.Unix(1<<40, 0)
+
+func (t *table) bornOf(name string) time.Time {
+	if born := t.born[name]; !born.IsZero() {
+		return born
+	}
+	return never
+}
+
+// yield returns the id that a site keeps when another one holds the one that it wants: none when it has no other.
+func (s *site) yield(id string, holder *site) string {
+	kept := s.id
+	if info := s.table.infos[s.member.Name]; info != nil && info.Status.ClusterID != "" {
+		kept = info.Status.ClusterID
+	}
+	if id != s.claimed.id || kept == id {
+		kept = ""
+	}
+	consequence := "nothing of this cluster is used"
+	if kept != "" {
+		consequence = fmt.Sprintf("this cluster keeps the id %q", kept)
+	}
+	s.flaw = fmt.Sprintf("the cluster id %q is taken by %q, so %s: set spec.clusterID of ClusterInfo %q to an id that nobody has",
+		id, holder.member.Name, consequence, s.member.Name)
+	return kept
 }
 
 // rank orders those who claim an id: who has it according to the hub's objects, which all replicas see, then who has it here.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 	"github.com/hansa-dev/hansa/federation/cluster"
@@ -64,6 +65,12 @@ func (p *Play) Gone(member string, kind Kind, namespace, name string) {
 
 // Info tells of a ClusterInfo.
 func (p *Play) Info(member string, info *v1alpha1.ClusterInfo) { p.table.setInfo(member, info) }
+
+// Born tells when a member was registered.
+func (p *Play) Born(member string, at time.Time) { p.table.setBorn(member, at) }
+
+// Leave tells that a member left.
+func (p *Play) Leave(member string) { p.table.leave(member) }
 
 // Policy tells of a policy.
 func (p *Play) Policy(key clusterset.Key, policy *clusterset.Policy) {
@@ -142,4 +149,10 @@ func Inject(w *Watcher, member string, kind Kind, object runtime.Object) {
 // Touched is touched.
 func Touched(policies []v1alpha1.ServicePolicy, changes clusterset.Changes) []clusterset.Key {
 	return touched(policies, changes)
+}
+
+// WriteInfo is what the leader does about a member or a ClusterInfo.
+func (c *Controllers) WriteInfo(ctx context.Context, request reconcile.Request) error {
+	_, err := c.writeInfo(ctx, request)
+	return err
 }

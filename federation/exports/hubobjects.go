@@ -15,7 +15,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -28,12 +31,23 @@ import (
 
 // The conditions that the leader writes.
 const (
-	// ConditionAccepted on a ClusterInfo: the cluster has an id; on a ServicePolicy: the policy is in force.
+	// ConditionAccepted on a ClusterInfo: the cluster is a member with the id that it claims; on a ServicePolicy: the policy is in
+	// force.
 	ConditionAccepted = "Accepted"
 	// ConditionInStep on a ClusterInfo: the hub reads everything that it should.
 	ConditionInStep = "InStep"
 	// ConditionResolved on a ServicePolicy: the service that it speaks of is exported, and so is what else it names.
 	ConditionResolved = "Resolved"
+)
+
+// Reasons why a ClusterInfo is not accepted.
+const (
+	// ReasonNoMember: there is no KubeFedCluster of its name.
+	ReasonNoMember = "NoMember"
+	// ReasonNoClusterID: the cluster has no id, since another one has it or it is none, and nothing of it is used.
+	ReasonNoClusterID = "NoClusterID"
+	// ReasonOtherClusterID: the cluster has another id than it claims, and is used by that.
+	ReasonOtherClusterID = "OtherClusterID"
 )
 
 // statusPace is the least time between two writes of one status.
@@ -70,7 +84,9 @@ func (c *Controllers) SetupWithManager(mgr manager.Manager) error {
 // too.
 func (c *Controllers) addReaders(mgr manager.Manager) error {
 	everywhere := controller.Options{NeedLeaderElection: new(false)}
+	seldom := predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }} // the time of creation does not change
 	err := builder.ControllerManagedBy(mgr).Named("clusterinfo-reader").For(&v1alpha1.ClusterInfo{}).
+		Watches(&corev1b1.KubeFedCluster{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(seldom)).
 		WithOptions(everywhere).Complete(reconcile.Func(c.readInfo))
 	if err != nil {
 		return err
@@ -90,7 +106,7 @@ func (c *Controllers) addReaders(mgr manager.Manager) error {
 // addWriters adds what runs on the leader.
 func (c *Controllers) addWriters(mgr manager.Manager) error {
 	err := builder.ControllerManagedBy(mgr).Named("clusterinfo").For(&corev1b1.KubeFedCluster{}).
-		Owns(&v1alpha1.ClusterInfo{}, builder.MatchEveryOwner).
+		Watches(&v1alpha1.ClusterInfo{}, &handler.EnqueueRequestForObject{}). // also of those that belong to no member
 		WatchesRawSource(source.Func(c.watchClusters)).
 		Complete(reconcile.Func(c.writeInfo))
 	if err != nil {
@@ -105,6 +121,11 @@ func (c *Controllers) readInfo(ctx context.Context, request reconcile.Request) (
 	if request.Namespace != c.Namespace {
 		return reconcile.Result{}, nil
 	}
+	var member corev1b1.KubeFedCluster
+	if err := c.Client.Get(ctx, request.NamespacedName, &member); client.IgnoreNotFound(err) != nil {
+		return reconcile.Result{}, fmt.Errorf("reading KubeFedCluster %q: %w", request.Name, err)
+	}
+	c.Watcher.setBorn(request.Name, member.CreationTimestamp.Time)
 	var info v1alpha1.ClusterInfo
 	switch err := c.Client.Get(ctx, request.NamespacedName, &info); {
 	case apierrors.IsNotFound(err):

@@ -20,20 +20,29 @@ import (
 
 // writeInfo creates the ClusterInfo of a member, and keeps its status.
 func (c *Controllers) writeInfo(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	var kfc corev1b1.KubeFedCluster
-	if err := c.Client.Get(ctx, request.NamespacedName, &kfc); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	if request.Namespace != c.Namespace {
+		return reconcile.Result{}, nil
 	}
-	if request.Namespace != c.Namespace || !kfc.DeletionTimestamp.IsZero() {
+	var kfc corev1b1.KubeFedCluster
+	err := c.Client.Get(ctx, request.NamespacedName, &kfc)
+	if client.IgnoreNotFound(err) != nil {
+		return reconcile.Result{}, fmt.Errorf("reading KubeFedCluster %q: %w", request.Name, err)
+	}
+	member := err == nil
+	if member && !kfc.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil
 	}
 	var info v1alpha1.ClusterInfo
-	err := c.Client.Get(ctx, request.NamespacedName, &info)
-	if apierrors.IsNotFound(err) {
+	err = c.Client.Get(ctx, request.NamespacedName, &info)
+	switch {
+	case apierrors.IsNotFound(err) && member:
 		return reconcile.Result{}, c.createInfo(ctx, &kfc)
-	}
-	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("reading ClusterInfo %q: %w", request.Name, err)
+	case err != nil:
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	case !info.DeletionTimestamp.IsZero():
+		return reconcile.Result{}, nil
+	case !member:
+		return reconcile.Result{}, c.writeStatus(ctx, &info, OrphanStatus(&info, metav1.Now()))
 	}
 	select {
 	case <-c.Watcher.Ready():
@@ -44,17 +53,22 @@ func (c *Controllers) writeInfo(ctx context.Context, request reconcile.Request) 
 		if state.Name != request.Name || state.ID == "" && state.Flaw == "" {
 			continue
 		}
-		status := InfoStatus(&info, &state, metav1.Now())
-		if equality.Semantic.DeepEqual(status, info.Status) {
-			return reconcile.Result{}, nil
-		}
-		base := info.DeepCopy()
-		info.Status = status
-		if err := c.Client.Status().Patch(ctx, &info, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
-			return reconcile.Result{}, fmt.Errorf("writing the status of ClusterInfo %q: %w", request.Name, err)
-		}
+		return reconcile.Result{}, c.writeStatus(ctx, &info, InfoStatus(&info, &state, metav1.Now()))
 	}
 	return reconcile.Result{}, nil
+}
+
+// writeStatus writes the status of a ClusterInfo, if it changes.
+func (c *Controllers) writeStatus(ctx context.Context, info *v1alpha1.ClusterInfo, status v1alpha1.ClusterInfoStatus) error {
+	if equality.Semantic.DeepEqual(status, info.Status) {
+		return nil
+	}
+	base := info.DeepCopy()
+	info.Status = status
+	if err := c.Client.Status().Patch(ctx, info, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("writing the status of ClusterInfo %q: %w", info.Name, err)
+	}
+	return nil
 }
 
 func (c *Controllers) createInfo(ctx context.Context, kfc *corev1b1.KubeFedCluster) error {
@@ -68,6 +82,18 @@ func (c *Controllers) createInfo(ctx context.Context, kfc *corev1b1.KubeFedClust
 		return fmt.Errorf("creating ClusterInfo %q: %w", kfc.Name, err)
 	}
 	return nil
+}
+
+// OrphanStatus returns the status of a ClusterInfo that belongs to no member.
+func OrphanStatus(info *v1alpha1.ClusterInfo, now metav1.Time) v1alpha1.ClusterInfoStatus {
+	status := v1alpha1.ClusterInfoStatus{Conditions: info.DeepCopy().Status.Conditions}
+	meta.RemoveStatusCondition(&status.Conditions, ConditionInStep)
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: ConditionAccepted, Status: metav1.ConditionFalse, Reason: ReasonNoMember, ObservedGeneration: info.Generation, LastTransitionTime: now,
+		Message: fmt.Sprintf("no KubeFedCluster is called %q, so this says nothing of any cluster: join the cluster by this name (hansa join %s), or delete this ClusterInfo",
+			info.Name, info.Name),
+	})
+	return status
 }
 
 // InfoStatus returns the status of a ClusterInfo, given the one that stands and the state of the member.
@@ -86,9 +112,9 @@ func InfoStatus(info *v1alpha1.ClusterInfo, state *ClusterState, now metav1.Time
 	accepted := metav1.Condition{Type: ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted", Message: fmt.Sprintf("the cluster id is %q", state.ID)}
 	switch {
 	case state.ID == "":
-		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, "NoClusterID", state.Flaw
+		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, ReasonNoClusterID, state.Flaw
 	case state.Flaw != "":
-		accepted.Reason, accepted.Message = "OtherClusterID", state.Flaw
+		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, ReasonOtherClusterID, state.Flaw
 	}
 	step := metav1.Condition{Type: ConditionInStep, Status: metav1.ConditionTrue, Reason: "Watching", Message: "exports, services and endpoints are watched"}
 	if !state.LastKnown.IsZero() {

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 )
@@ -15,7 +16,7 @@ import (
 // primerPeriod is how long the Primer waits before it tries again.
 const primerPeriod = time.Second
 
-// Primer tells a Watcher every ClusterInfo and ServicePolicy that there is before its first snapshot. Without it a hub that
+// Primer tells a Watcher every ClusterInfo and ServicePolicy that there is, and the age of every member, before its first snapshot. Without it a hub that
 // starts would serve, for a moment, services to clusters that a policy keeps them from. Routes of the Gateway API follow:
 // they say how a service is used, never by whom.
 type Primer struct {
@@ -53,6 +54,13 @@ func (p *Primer) Start(ctx context.Context) error {
 
 func (p *Primer) tell(ctx context.Context) error {
 	c := p.Controllers
+	var members corev1b1.KubeFedClusterList
+	if err := c.Client.List(ctx, &members, client.InNamespace(c.Namespace)); err != nil {
+		return fmt.Errorf("listing KubeFedClusters: %w", err)
+	}
+	for i := range members.Items {
+		c.Watcher.setBorn(members.Items[i].Name, members.Items[i].CreationTimestamp.Time)
+	}
 	var infos v1alpha1.ClusterInfoList
 	if err := c.Client.List(ctx, &infos, client.InNamespace(c.Namespace)); err != nil {
 		return fmt.Errorf("listing ClusterInfos: %w", err)

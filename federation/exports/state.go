@@ -43,11 +43,8 @@ func (s *site) facts() clusterset.Cluster {
 
 // place returns region and zone: what people say, else what the nodes say, else what the leader noted when it knew.
 func (s *site) place() (region, zone string) {
-	region, zones := s.nodes.place()
+	region, zones := s.seen()
 	info := s.table.infos[s.member.Name]
-	if info != nil && !s.feeds[kindNodes].listed {
-		region, zones = info.Status.Region, info.Status.Zones
-	}
 	if len(zones) == 1 {
 		zone = zones[0]
 	}
@@ -58,6 +55,14 @@ func (s *site) place() (region, zone string) {
 		zone = info.Spec.Zone
 	}
 	return region, zone
+}
+
+// seen returns region and zones without what people say. The zones must not be modified.
+func (s *site) seen() (region string, zones []string) {
+	if info := s.table.infos[s.member.Name]; info != nil && !s.feeds[kindNodes].listed {
+		return info.Status.Region, info.Status.Zones
+	}
+	return s.nodes.place()
 }
 
 func (s *site) controlPlane() clusterset.Health {
@@ -77,8 +82,8 @@ func gateways(written []v1alpha1.Gateway) []clusterset.Gateway {
 	var gateways []clusterset.Gateway
 	for _, g := range written {
 		addr, err := netip.ParseAddr(g.Address)
-		if err != nil || g.Port < 0 || g.Port > 65535 {
-			continue // the CRD does not let it through
+		if err != nil || addr.IsUnspecified() || addr.IsMulticast() || g.Port < 0 || g.Port > 65535 {
+			continue // the definition does not let it through any more
 		}
 		port := uint16(g.Port)
 		if port == 0 {
@@ -97,12 +102,9 @@ func (s *site) state() ClusterState {
 	if info := s.table.infos[s.member.Name]; info != nil {
 		state.DataPlane = clusterset.Health(info.Spec.DataPlane)
 	}
-	region, zones := s.nodes.place()
+	_, zones := s.seen()
+	state.Zones = slices.Clone(zones)
 	state.Region, _ = s.place()
-	if info := s.table.infos[s.member.Name]; info != nil && !s.feeds[kindNodes].listed && region == "" {
-		zones = slices.Clone(info.Status.Zones)
-	}
-	state.Zones = zones
 	for k := range Kind(kinds) {
 		f := &s.feeds[k]
 		state.Watches = append(state.Watches, WatchState{Kind: k.String(), State: f.state, Message: f.message, Listed: f.listed})

@@ -22,6 +22,7 @@ type table struct {
 
 	sites   map[string]*site                 // by the member's name
 	infos   map[string]*v1alpha1.ClusterInfo // may come before the member
+	born    map[string]time.Time             // when members were registered; may come before the member, or later
 	records map[string]Record                // restored, for members that have not come yet
 	members []*cluster.Member                // as of the last look
 
@@ -43,6 +44,7 @@ func newTable(log logr.Logger, now func() time.Time) *table {
 		most:    maxKnown,
 		sites:   map[string]*site{},
 		infos:   map[string]*v1alpha1.ClusterInfo{},
+		born:    map[string]time.Time{},
 		records: map[string]Record{},
 		stale:   map[*site]struct{}{},
 		moved:   map[*site]struct{}{},
@@ -145,6 +147,17 @@ func (t *table) setInfo(name string, info *v1alpha1.ClusterInfo) {
 	}
 	if s := t.sites[name]; s != nil {
 		t.stale[s], t.claims = struct{}{}, true
+	}
+}
+
+func (t *table) setBorn(name string, born time.Time) {
+	if t.born[name].Equal(born) {
+		return
+	}
+	t.claims = true
+	t.born[name] = born
+	if born.IsZero() {
+		delete(t.born, name)
 	}
 }
 

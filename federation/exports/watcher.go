@@ -100,6 +100,11 @@ func (w *Watcher) SetInfo(name string, info *v1alpha1.ClusterInfo) {
 	w.inbox.push(change{apply: func(t *table) { t.setInfo(name, info) }})
 }
 
+// setBorn takes when a member was registered, by the name of its KubeFedCluster; zero when there is none.
+func (w *Watcher) setBorn(name string, born time.Time) {
+	w.inbox.push(change{apply: func(t *table) { t.setBorn(name, born) }})
+}
+
 // SetPolicy takes the policy of a service; nil when it has none.
 func (w *Watcher) SetPolicy(key clusterset.Key, policy *clusterset.Policy) {
 	w.inbox.push(change{seen: w.now(), apply: func(t *table) {

@@ -22,6 +22,7 @@ import (
 // +kubebuilder:printcolumn:name=gateways,type=string,JSONPath=`.status.gateways[*].address`,priority=1
 // +kubebuilder:printcolumn:name=last-known,type=date,JSONPath=`.status.lastKnown`,priority=1
 // +kubebuilder:printcolumn:name=age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec) || !has(oldSelf.spec.clusterID) || oldSelf.spec.clusterID.size() == 0 || (has(self.spec) && has(self.spec.clusterID) && self.spec.clusterID == oldSelf.spec.clusterID) || !has(oldSelf.status) || !has(oldSelf.status.clusterID) || oldSelf.status.clusterID != oldSelf.spec.clusterID",message="clusterID cannot change while the cluster has it, since names and certificates carry it; to rename the cluster, delete this ClusterInfo and create it with the new id"
 type ClusterInfo struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -33,8 +34,6 @@ type ClusterInfo struct {
 }
 
 // ClusterInfoSpec is what people say about a cluster.
-//
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.clusterID) || oldSelf.clusterID.size() == 0 || (has(self.clusterID) && self.clusterID == oldSelf.clusterID)",message="clusterID cannot change once it is set, since names and certificates carry it; to rename the cluster, delete this ClusterInfo and create it with the new id"
 type ClusterInfoSpec struct {
 	// Network names the network of the cluster's pods. Pods of two clusters reach each other directly when both name the same
 	// one. Empty means a network of its own.
