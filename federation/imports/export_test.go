@@ -3,10 +3,12 @@ package imports
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/hansa-dev/hansa/federation/cluster"
+	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
 // The resources that are written.
@@ -30,3 +32,14 @@ var (
 	Shrink    = shrink
 	MendSlice = mendSlice
 )
+
+// ContentOf is the hash of an object, and of the Slice that it was made of.
+func ContentOf(slice *Slice) (ofObject, ofSlice string, err error) {
+	w := &Wanted{Properties: &clusterset.Properties{}}
+	made, err := w.newSlice(slice, &unstructured.Unstructured{Object: map[string]any{}})
+	if err != nil {
+		return "", "", err
+	}
+	ofObject, err = contentOf(made)
+	return ofObject, slice.content(), err
+}

@@ -224,12 +224,18 @@ func (w *Wanted) newSlice(slice *Slice, owner *unstructured.Unstructured) (*unst
 	if err != nil {
 		return nil, err
 	}
-	made := object(discoveryv1.SchemeGroupVersion.String(), "EndpointSlice", w.Key.Namespace, slice.Name)
+	made := w.sliceFrame(slice, owner)
 	for _, field := range []string{"addressType", "endpoints", "ports"} {
 		if value, set := fields[field]; set && value != nil {
 			made.Object[field] = value
 		}
 	}
+	return made, nil
+}
+
+// sliceFrame is an EndpointSlice without its content.
+func (w *Wanted) sliceFrame(slice *Slice, owner *unstructured.Unstructured) *unstructured.Unstructured {
+	made := object(discoveryv1.SchemeGroupVersion.String(), "EndpointSlice", w.Key.Namespace, slice.Name)
 	labels := w.serviceLabels()
 	labels[discoveryv1.LabelServiceName] = DerivedName(w.Key.Name)
 	labels[api.SourceClusterLabel] = slice.Source
@@ -238,7 +244,7 @@ func (w *Wanted) newSlice(slice *Slice, owner *unstructured.Unstructured) (*unst
 	}
 	made.SetLabels(labels)
 	made.SetOwnerReferences(ownedBy(owner))
-	return made, nil
+	return made
 }
 
 func object(apiVersion, kind, namespace, name string) *unstructured.Unstructured {

@@ -250,12 +250,15 @@ func (p *Plan) writeSlices(w *Wanted, have Have) error {
 		live[slice.GetName()] = slice
 	}
 	for i := range w.Slices {
+		there := live[w.Slices[i].Name]
+		delete(live, w.Slices[i].Name)
+		if there != nil && w.inStep(&w.Slices[i], have.Import, there) {
+			continue
+		}
 		wanted, err := w.newSlice(&w.Slices[i], have.Import)
 		if err != nil {
 			return err
 		}
-		there := live[wanted.GetName()]
-		delete(live, wanted.GetName())
 		if there == nil {
 			p.add(Create, sliceResource, wanted)
 			continue
@@ -277,6 +280,15 @@ func (p *Plan) writeSlices(w *Wanted, have Have) error {
 		p.delete(sliceResource, live[name])
 	}
 	return nil
+}
+
+// inStep tells whether a live slice is as it should be.
+func (w *Wanted) inStep(slice *Slice, owner, there *unstructured.Unstructured) bool {
+	if content, err := contentOf(there); err != nil || content != slice.content() {
+		return false
+	}
+	_, changed := mend(there, w.sliceFrame(slice, owner))
+	return !changed
 }
 
 // writeStatus brings the status of the ServiceImport up to date, once its spec and the derived Service are.

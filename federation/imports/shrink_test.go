@@ -1,10 +1,15 @@
 package imports_test
 
 import (
+	"cmp"
 	"maps"
+	"math/rand/v2"
+	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/hansa-dev/hansa/federation/imports"
@@ -52,12 +57,43 @@ func TestMendSlice(t *testing.T) {
 			if err != nil || changed != test.changed {
 				t.Errorf("%s, shrunk %t: changed = %t, %v; want %t: %s", test.name, shrunk, changed, err, test.changed, test.reason)
 			}
-			if diff := cmp.Diff(before, live); diff != "" {
+			if diff := gocmp.Diff(before, live); diff != "" {
 				t.Errorf("%s, shrunk %t: the live object was modified:\n%s", test.name, shrunk, diff)
 			}
-			if diff := cmp.Diff(test.wanted.Object, mended.Object); changed && diff != "" {
+			if diff := gocmp.Diff(test.wanted.Object, mended.Object); changed && diff != "" {
 				t.Errorf("%s, shrunk %t: what is written is not all that is wanted: -want +got:\n%s", test.name, shrunk, diff)
 			}
+		}
+	}
+}
+
+// TestContent holds that the short way to the hash of a slice leads where the long one does.
+func TestContent(t *testing.T) {
+	texts := []string{"", "a", "node-1.example.com", "kubernetes.io/h2c", `a"b\c`, "<&>", "é\x00\u2028", strings.Repeat("x", 300)}
+	random := rand.New(rand.NewPCG(1, 2))
+	text := func() *string {
+		if i := random.IntN(len(texts) + 2); i < len(texts) {
+			return &texts[i]
+		}
+		return nil
+	}
+	flag := func() *bool { return new(random.IntN(2) == 0) }
+	for range 2000 {
+		var slice imports.Slice
+		for range random.IntN(4) {
+			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+				Addresses: []string{*cmp.Or(text(), &texts[1])}, Hostname: text(), NodeName: text(), Zone: text(),
+				Conditions: discoveryv1.EndpointConditions{Ready: flag(), Serving: flag(), Terminating: flag()},
+			})
+		}
+		for range random.IntN(3) {
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{
+				Name: cmp.Or(text(), &texts[0]), AppProtocol: text(), Port: new(random.Int32N(65536)), Protocol: new(corev1.ProtocolTCP),
+			})
+		}
+		long, short, err := imports.ContentOf(&slice)
+		if err != nil || long != short {
+			t.Fatalf("%+v: by its object %s, by itself %s (%v)", slice, long, short, err)
 		}
 	}
 }
