@@ -1,0 +1,27 @@
+package dns
+
+import (
+	"context"
+
+	"github.com/hansa-dev/hansa/dns/listen"
+)
+
+// Slow answers a message on the long way, whatever it is.
+func (r *Responder) Slow(dst, message []byte, from listen.Source) []byte {
+	return r.slow(context.Background(), dst, message, from, false)
+}
+
+// Plain tells whether a message is answered on the short way.
+func (r *Responder) Plain(message []byte, from listen.Source) bool {
+	var q query
+	if q.parse(message) != plain {
+		return false
+	}
+	_, ok := r.hot(nil, &q, &from, false, r.now())
+	return ok
+}
+
+var (
+	SipHash = sipHash
+	Lower   = lower
+)

@@ -1,0 +1,72 @@
+package dns_test
+
+import (
+	"bytes"
+	"testing"
+
+	miekg "github.com/miekg/dns"
+
+	"github.com/hansa-dev/hansa/dns"
+)
+
+// FuzzRespond sends anything. Whatever comes, the server does not panic, what it says can be read and is not larger than
+// it may be, and both paths say the same.
+func FuzzRespond(f *testing.F) {
+	for _, message := range hotQuestions(f) {
+		f.Add(message)
+	}
+	subnet := &miekg.EDNS0_SUBNET{Code: miekg.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: []byte{192, 0, 2, 0}}
+	f.Add(pack(f, edns(question("front.shop.global.example.org.", miekg.TypeA), subnet)))
+	f.Add(pack(f, edns(question(apex, miekg.TypeANY), &miekg.EDNS0_NSID{Code: miekg.EDNS0NSID})))
+	f.Add(pack(f, question(apex, miekg.TypeAXFR)))
+	signed := question(apex, miekg.TypeSOA)
+	signed.SetTsig("key.", miekg.HmacSHA256, 300, 1)
+	f.Add(pack(f, signed))
+	f.Add(raw(0x2800, arNil, webA))
+	f.Add(raw(0, [4]uint16{1, 0, 0, 2}, webA, opt, opt))
+	f.Add(raw(0, arNil, []byte{0xc0, 12, 0, 1, 0, 1}))
+	r := responder(f, func(o *dns.Options) { o.Hostname, o.Version = "dns-0", "1" })
+	f.Fuzz(func(t *testing.T, message []byte) {
+		over := r.Respond(nil, message, udp)
+		stream := r.Respond(nil, message, tcp)
+		if len(over) > 1232 || len(stream) > 65535 {
+			t.Fatalf("%d octets over UDP, %d over TCP", len(over), len(stream))
+		}
+		for _, out := range [][]byte{over, stream} {
+			if len(out) == 0 {
+				continue
+			}
+			m := unpack(t, out)
+			if !m.Response || !bytes.Equal(out[:2], message[:2]) {
+				t.Fatalf("not a response to the query: % x", out)
+			}
+			if opt := m.IsEdns0(); opt == nil && len(over) > 512 {
+				t.Fatalf("%d octets for somebody without EDNS", len(over))
+			}
+		}
+		if r.Plain(message, udp) {
+			if slow := r.Slow(nil, message, udp); !bytes.Equal(over, slow) {
+				t.Fatalf("the paths differ\n% x\n% x", over, slow)
+			}
+		}
+	})
+}
+
+// FuzzLower compares eight octets at a time with one at a time.
+func FuzzLower(f *testing.F) {
+	f.Add([]byte("\x03WeB\x04shOP@[`{\x00\xff\x80\xc1\xda"))
+	f.Fuzz(func(t *testing.T, name []byte) {
+		var want []byte
+		for _, c := range name {
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			want = append(want, c)
+		}
+		got := make([]byte, len(name)+8)
+		dns.Lower(got, name)
+		if !bytes.Equal(got[:len(name)], want) {
+			t.Errorf("got % x, want % x", got, want)
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package dns
+
+import (
+	"cmp"
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// RateLimit bounds the responses that one network gets over UDP, so that forged queries do not turn the server against
+// their alleged senders. Responses over streams, and those to clients with a valid cookie, are not limited: these proved
+// their address.
+type RateLimit struct {
+	PerSecond int // responses to one network; 0: no limit
+	Burst     int // that may come at once; 0: PerSecond
+	// Slip is how many of the limited responses are sent all the same, truncated to nothing, so that honest clients come
+	// back over TCP: one in Slip. 0: 2; negative: none.
+	Slip               int
+	IPv4Bits, IPv6Bits int // of a network; 0: 24 and 56
+	Networks           int // that are told apart, rounded up to a power of two; 0: 65,536 (512 KiB)
+}
+
+// verdict is what to do with a response.
+type verdict uint8
+
+const (
+	send verdict = iota
+	slip         // send it empty and truncated
+	drop
+)
+
+const (
+	tick      = 64 * time.Microsecond // in which times are kept: 40 bits are two years
+	timeBits  = 40
+	timeMask  = 1<<timeBits - 1
+	probes    = 4 // slots that a network may be in
+	minSlots  = 64
+	maxRetry  = 3
+	networkIn = 17 // octets that name a network: length and address
+)
+
+// limiter is a table of fixed size. A slot is 24 bits of a network's hash and the time at which the network has used
+// up what it was sent (the generic cell rate algorithm); in 64 bits, so that one instruction replaces it.
+type limiter struct {
+	slots       []atomic.Uint64
+	seed        maphash.Seed
+	start       time.Time
+	cost, burst uint64 // of one response, and how far ahead of now a network may be, in ticks
+	v4, v6      int
+	slip        uint64
+	limited     atomic.Uint64 // so far
+}
+
+// newLimiter returns nil when there is no limit.
+func newLimiter(o RateLimit, now time.Time) *limiter {
+	if o.PerSecond <= 0 {
+		return nil
+	}
+	size := minSlots
+	for size < cmp.Or(o.Networks, 1<<16) {
+		size *= 2
+	}
+	cost := max(time.Second/time.Duration(o.PerSecond)/tick, 1)
+	return &limiter{
+		slots: make([]atomic.Uint64, size), seed: maphash.MakeSeed(), start: now,
+		cost: uint64(cost), burst: uint64(cost) * uint64(cmp.Or(o.Burst, o.PerSecond)), //nolint:gosec // both are positive
+		v4: cmp.Or(o.IPv4Bits, 24), v6: cmp.Or(o.IPv6Bits, 56),
+		slip: uint64(max(cmp.Or(o.Slip, 2), 0)),
+	}
+}
+
+// take says what to do with a response to an address.
+func (l *limiter) take(peer netip.Addr, now time.Time) verdict {
+	hash := l.hash(peer)
+	at := uint64(max(now.Sub(l.start)/tick, 0)) + 1
+	mark := hash >> timeBits << timeBits
+	for range maxRetry {
+		slot, old := l.find(hash, mark)
+		until := at
+		if old>>timeBits<<timeBits == mark {
+			until = max(until, old&timeMask)
+		}
+		if until += l.cost; until-at > l.burst {
+			return l.refuse()
+		}
+		if slot.CompareAndSwap(old, mark|until&timeMask) {
+			return send
+		}
+	}
+	return send
+}
+
+// find returns the slot of a network: its own, or that of the network which was quiet for longest.
+func (l *limiter) find(hash, mark uint64) (slot *atomic.Uint64, value uint64) {
+	base := int(hash & uint64(len(l.slots)-1)) //nolint:gosec // less than the length
+	for i := range probes {
+		candidate := &l.slots[(base+i)&(len(l.slots)-1)]
+		v := candidate.Load()
+		if v>>timeBits<<timeBits == mark && v != 0 {
+			return candidate, v
+		}
+		if slot == nil || v&timeMask < value&timeMask {
+			slot, value = candidate, v
+		}
+	}
+	return slot, value
+}
+
+func (l *limiter) refuse() verdict {
+	if n := l.limited.Add(1); l.slip > 0 && n%l.slip == 0 {
+		return slip
+	}
+	return drop
+}
+
+func (l *limiter) hash(peer netip.Addr) uint64 {
+	var network [networkIn]byte
+	bits := l.v6
+	if peer.Is4() {
+		bits = l.v4
+	}
+	prefix, err := peer.Prefix(bits)
+	if err != nil {
+		return 0
+	}
+	address := prefix.Addr().As16()
+	network[0] = byte(bits) //nolint:gosec // at most 128
+	copy(network[1:], address[:])
+	return maphash.Bytes(l.seed, network[:])
+}
+
+// sample spreads ids evenly: clients choose them, some one after the other.
+func sample(id uint16, port uint16) uint32 {
+	var b [4]byte
+	binary.LittleEndian.PutUint16(b[:], id)
+	binary.LittleEndian.PutUint16(b[2:], port)
+	x := binary.LittleEndian.Uint32(b[:])
+	x ^= x >> 16
+	x *= 0x7feb352d
+	x ^= x >> 15
+	x *= 0x846ca68b
+	return x ^ x>>16
+}

@@ -1,0 +1,223 @@
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hansa-dev/hansa/dns/listen"
+	"github.com/hansa-dev/hansa/dns/zone"
+	"github.com/hansa-dev/hansa/federation/clusterset"
+)
+
+// Responder answers queries. It is a listen.Handler and listen.Waiter, for any number of goroutines.
+type Responder struct {
+	options Options
+	now     func() time.Time
+	views   *views
+	metrics *metrics
+	limiter *limiter
+	cookies *cookies
+	tap     Tap
+
+	stale   atomic.Bool
+	arrived atomic.Int64 // when the newest snapshot did, in nanoseconds
+	// external are the zones whose answers depend on networks.
+	external map[string]bool
+	// recursion is the flag RA, if names outside are forwarded.
+	recursion uint16
+}
+
+var (
+	_ listen.Handler = (*Responder)(nil)
+	_ listen.Waiter  = (*Responder)(nil)
+)
+
+// New returns a responder that answers from the snapshot there is. To follow later ones it has to Run.
+func New(o Options) *Responder {
+	o = o.orDefault()
+	r := &Responder{
+		options: o, now: o.Now, views: newViews(o.Askers, o.Views, o.Unused, o.Now), cookies: newCookies(o.CookieSecrets),
+		limiter: newLimiter(o.RateLimit, o.Now()), external: map[string]bool{},
+	}
+	r.metrics = newMetrics(r.state)
+	if o.Forward != nil {
+		r.recursion = flagRA
+	}
+	r.views.make = r.tree
+	snapshot := &clusterset.Snapshot{}
+	if o.Snapshots != nil {
+		snapshot, _ = o.Snapshots.Current()
+	}
+	for _, external := range o.Zone.External {
+		r.external[zoneName(external.Zone)] = true
+	}
+	r.arrived.Store(o.Now().UnixNano())
+	r.views.snapshot = snapshot
+	r.views.current(r.views.all[0])
+	return r
+}
+
+// zoneName returns the name of a zone as its Apex has it.
+func zoneName(name string) string {
+	wire, err := zone.Wire(name)
+	if err != nil {
+		return name
+	}
+	return zone.Presentation(wire)
+}
+
+// tree makes the tree of an asker.
+func (r *Responder) tree(old *zone.Tree, snapshot *clusterset.Snapshot, from zone.Asker) *zone.Tree {
+	tree := r.options.Static
+	if tree == nil {
+		tree = zone.Next(old, snapshot, from, r.options.Zone)
+	}
+	var names []string
+	for apex := range tree.Zones() {
+		names = append(names, apex.Name())
+	}
+	r.metrics.know(names)
+	return tree
+}
+
+// Run follows the snapshots until ctx ends.
+func (r *Responder) Run(ctx context.Context) {
+	var snapshots Snapshots = clusterset.NewLatest(r.views.snapshot)
+	if r.options.Snapshots != nil {
+		snapshots = r.options.Snapshots
+	}
+	sweep := time.NewTicker(r.options.Unused / 4)
+	defer sweep.Stop()
+	rotate := time.NewTicker(secretAge)
+	defer rotate.Stop()
+	for {
+		snapshot, changed := snapshots.Current()
+		r.followTo(snapshot)
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-sweep.C:
+			r.views.sweep(r.now())
+		case <-rotate.C:
+			r.cookies.rotate()
+		}
+	}
+}
+
+func (r *Responder) followTo(snapshot *clusterset.Snapshot) {
+	if snapshot == r.views.snapshot {
+		return
+	}
+	r.views.follow(snapshot)
+	r.arrived.Store(r.now().UnixNano())
+}
+
+// Sequence returns that of the snapshot from which the default asker is answered.
+func (r *Responder) Sequence() uint64 { return r.views.current(r.views.all[0]).Sequence() }
+
+// Ready tells whether there is something to answer from.
+func (r *Responder) Ready() bool { return r.options.Static != nil || r.Sequence() != 0 }
+
+// SetStale says whether the snapshot may be behind because nobody vouches for it, after a start from disk for example.
+// Answers then say so (EDE 3, RFC 8914); they are the same otherwise.
+func (r *Responder) SetStale(stale bool) { r.stale.Store(stale) }
+
+// Tap returns where to look at queries.
+func (r *Responder) Tap() *Tap { return &r.tap }
+
+// Collector returns the responder's metrics.
+func (r *Responder) Collector() prometheus.Collector { return r.metrics }
+
+// Respond implements listen.Handler.
+func (r *Responder) Respond(dst, message []byte, from listen.Source) []byte {
+	var begin time.Time
+	timed := len(message) > 1 && sample(idOf(message), from.Peer.Port())%sampled == 0
+	if timed {
+		begin = r.now()
+	}
+	base := len(dst)
+	dst = r.respond(dst, message, &from)
+	if timed {
+		r.metrics.latency.Observe(r.now().Sub(begin).Seconds())
+	}
+	if held := r.tap.subscribers.Load(); held != nil && dst != nil {
+		r.tap.answered(*held, message, dst[base:], from, r.views.of(&from).label, r.now())
+	}
+	return dst
+}
+
+func (r *Responder) respond(dst, message []byte, from *listen.Source) []byte {
+	var q query
+	kind := q.parse(message)
+	if kind == noise {
+		r.metrics.noise.Add(1)
+		return dst
+	}
+	trusted := false
+	var now time.Time
+	if kind == plain && q.cookie != nil {
+		now = r.now()
+		trusted = r.cookies.check(q.cookie, from.Peer.Addr(), now)
+	}
+	if r.limiter != nil && !trusted && from.Transport == listen.UDP {
+		switch r.limiter.take(from.Peer.Addr().Unmap(), r.now()) {
+		case drop:
+			r.metrics.dropped.Add(1)
+			return dst
+		case slip:
+			r.metrics.slipped.Add(1)
+			return appendTruncated(dst, &q, kind)
+		case send:
+		}
+	}
+	if kind == plain {
+		if response, ok := r.hot(dst, &q, from, trusted, now); ok {
+			return response
+		}
+	}
+	return r.slow(context.Background(), dst, message, *from, false)
+}
+
+// Wait implements listen.Waiter: it is for names that upstreams are asked for.
+func (r *Responder) Wait(ctx context.Context, dst, message []byte, from listen.Source) []byte {
+	base := len(dst)
+	dst = r.slow(ctx, dst, message, from, true)
+	if held := r.tap.subscribers.Load(); held != nil {
+		r.tap.answered(*held, message, dst[base:], from, r.views.of(&from).label, r.now())
+	}
+	return dst
+}
+
+// appendTruncated appends a response that sends its client to TCP.
+func appendTruncated(dst []byte, q *query, kind kind) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, q.id)
+	dst = binary.BigEndian.AppendUint16(dst, flagQR|flagTC|q.flags&(flagRD|flagCD|opcodeMask))
+	if kind != plain {
+		return append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+	}
+	dst = append(dst, 0, 1, 0, 0, 0, 0, 0, 0)
+	return append(dst, q.question...)
+}
+
+func idOf(message []byte) uint16 { return binary.BigEndian.Uint16(message) }
+
+func (r *Responder) state() state {
+	s := state{
+		sequence: r.Sequence(), trees: float64(r.views.kept()), tapLost: r.tap.Lost(),
+		age: r.now().Sub(time.Unix(0, r.arrived.Load())).Seconds(),
+	}
+	if r.stale.Load() {
+		s.stale = 1
+	}
+	if f := r.options.Forward; f != nil {
+		stats := f.Stats()
+		s.forwardHits, s.forwardMisses, s.remembered = stats.Hits, stats.Misses, float64(stats.Remembers)
+		s.forwarded, s.forwardFailed = stats.Attempts, stats.Failures
+	}
+	return s
+}
