@@ -36,6 +36,7 @@ const (
 const (
 	ReasonExportsNotEnabled = "ExportsNotEnabled"
 	ReasonExportNotOurs     = "ExportNotOurs"
+	ReasonExportNotClear    = "ExportNotClear"
 )
 
 // untilServed is how long to wait for the definition of a federated kind that the type engine is about to create.
@@ -131,12 +132,16 @@ func ofService(service schema.GroupKind) func(context.Context, *metav1.PartialOb
 	}
 }
 
-// asking lets through what concerns services that ask to be exported, or did so before.
+// asking lets through what concerns services that ask to be exported, or did so before, and those that begin to ask in a way
+// that is not understood: they are told once, not at every change.
 func asking() predicate.TypedPredicate[*metav1.PartialObjectMetadata] {
 	return predicate.TypedFuncs[*metav1.PartialObjectMetadata]{
-		CreateFunc: func(e event.TypedCreateEvent[*metav1.PartialObjectMetadata]) bool { return asks(e.Object) },
+		CreateFunc: func(e event.TypedCreateEvent[*metav1.PartialObjectMetadata]) bool {
+			return asks(e.Object) || mumbles(e.Object)
+		},
 		UpdateFunc: func(e event.TypedUpdateEvent[*metav1.PartialObjectMetadata]) bool {
-			return asks(e.ObjectOld) || asks(e.ObjectNew)
+			before, now := e.ObjectOld.GetAnnotations()[api.ExportAnnotation], e.ObjectNew.GetAnnotations()[api.ExportAnnotation]
+			return asks(e.ObjectOld) || asks(e.ObjectNew) || mumbles(e.ObjectNew) && (before != now || !mumbles(e.ObjectOld))
 		},
 		DeleteFunc: func(e event.TypedDeleteEvent[*metav1.PartialObjectMetadata]) bool { return asks(e.Object) },
 	}
@@ -215,6 +220,11 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName, k 
 	service, err := c.get(ctx, k.services, key)
 	if err != nil {
 		return err
+	}
+	if service != nil && mumbles(service) && service.GetDeletionTimestamp() == nil {
+		c.Recorder.Warn(service, "", ReasonExportNotClear, fmt.Sprintf(
+			"The service is not exported, because the annotation %s has the value %.40q: write \"true\" to export it, or \"false\".",
+			api.ExportAnnotation, service.GetAnnotations()[api.ExportAnnotation]))
 	}
 	if k.exports.Empty() {
 		if service != nil && Wanted(service, k.exports) != nil {

@@ -1,6 +1,7 @@
 package federated_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -221,11 +222,37 @@ func TestDisabled(t *testing.T) {
 	}
 }
 
+// TestNotClear tells those who write something else than true or false, whether or not exports are enabled.
+func TestNotClear(t *testing.T) {
+	for value, want := range map[string]warnings{
+		"yes": {federated.ReasonExportNotClear}, "True": {federated.ReasonExportNotClear}, "": {federated.ReasonExportNotClear}, "false": nil,
+	} {
+		for reason, types := range map[string][]client.Object{"enabled": {services(), exports()}, "not enabled": {services()}} {
+			w := newWorld(t, append(types, service(t, fmt.Sprintf(", annotations: {hansa.dev/export: %q}", value), `{}`))...)
+			w.reconcile(federated.Request{Service: web})
+			if diff := cmp.Diff(want, w.warnings); diff != "" || w.export() != nil {
+				t.Errorf("%q, exports are %s (-want +got):\n%s", value, reason, diff)
+			}
+		}
+	}
+	// One that asked before is not exported any more, and is told.
+	w := newWorld(t, services(), exports(), service(t, exported, `{}`))
+	w.reconcile(federated.Request{Service: web})
+	w.change(func(u *unstructured.Unstructured) { u.SetAnnotations(map[string]string{"hansa.dev/export": "TRUE"}) })
+	w.reconcile(federated.Request{Service: web})
+	if diff := cmp.Diff(warnings{federated.ReasonExportNotClear}, w.warnings); diff != "" || w.export() != nil {
+		t.Errorf("it is not exported any more (-want +got):\n%s", diff)
+	}
+}
+
 // TestAsking lets pass what asks to be exported or did so; else every change of every service would be read.
 func TestAsking(t *testing.T) {
 	plain := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
 	asking := plain.DeepCopy()
 	asking.Annotations = map[string]string{"hansa.dev/export": "true"}
+	unclear, no := plain.DeepCopy(), plain.DeepCopy()
+	unclear.Annotations = map[string]string{"hansa.dev/export": "yes"}
+	no.Annotations = map[string]string{"hansa.dev/export": "false"}
 	p := federated.Asking()
 	type update = event.TypedUpdateEvent[*metav1.PartialObjectMetadata]
 	cases := []struct {
@@ -237,6 +264,10 @@ func TestAsking(t *testing.T) {
 		{"it begins to ask", p.Update(update{ObjectOld: plain, ObjectNew: asking}), true},
 		{"it ends to ask", p.Update(update{ObjectOld: asking, ObjectNew: plain}), true},
 		{"it never asked", p.Update(update{ObjectOld: plain, ObjectNew: plain}), false},
+		{"a new service that says neither yes nor no", p.Create(event.TypedCreateEvent[*metav1.PartialObjectMetadata]{Object: unclear}), true},
+		{"it begins to say neither", p.Update(update{ObjectOld: plain, ObjectNew: unclear}), true},
+		{"it was told already", p.Update(update{ObjectOld: unclear, ObjectNew: unclear}), false},
+		{"it says no", p.Update(update{ObjectOld: plain, ObjectNew: no}), false},
 		{"it asked and is gone", p.Delete(event.TypedDeleteEvent[*metav1.PartialObjectMetadata]{Object: asking}), true},
 		{"it is gone and never asked", p.Delete(event.TypedDeleteEvent[*metav1.PartialObjectMetadata]{Object: plain}), false},
 	}

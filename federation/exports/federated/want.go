@@ -3,7 +3,7 @@
 // federated object: the service is exported from where it runs.
 //
 // The FederatedServiceExport is owned by the FederatedService. It goes when the annotation goes, or the service. One that
-// somebody else made is never touched.
+// somebody else made is never touched. "false" says no, and of any other value an event tells that it says nothing.
 package federated
 
 import (
@@ -68,6 +68,12 @@ func Owned(export metav1.Object, service schema.GroupKind) bool {
 
 func owner(service *unstructured.Unstructured) metav1.OwnerReference {
 	return *metav1.NewControllerRef(service, service.GroupVersionKind())
+}
+
+// mumbles tells whether an object has the annotation with a value that says neither yes nor no.
+func mumbles(object metav1.Object) bool {
+	value, found := object.GetAnnotations()[api.ExportAnnotation]
+	return found && value != "true" && value != "false"
 }
 
 // asks tells whether an object asks to be exported.
