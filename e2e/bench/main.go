@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/hansa-dev/hansa/e2e/bench/boot"
+	"github.com/hansa-dev/hansa/e2e/bench/dns"
 	"github.com/hansa-dev/hansa/e2e/bench/eds"
 	"github.com/hansa-dev/hansa/e2e/bench/propagation"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
@@ -40,6 +41,9 @@ func run(ctx context.Context, args []string) error {
 		return writer.Serve(ctx, args[1], args[2:], os.Stdin, os.Stdout)
 	}
 	if child, err := eds.Child(ctx, args, os.Stdin, os.Stdout); child {
+		return err
+	}
+	if child, err := dns.Child(ctx, args, os.Stdin, os.Stdout); child {
 		return err
 	}
 	var (
@@ -88,6 +92,10 @@ func measure(ctx context.Context, part string, o propagation.Options) ([]result.
 	}
 	if wants(result.Watching) {
 		found, err := watch.Run(ctx, watch.Options{Runs: o.Runs, Only: o.Only, Out: o.Out})
+		rows, errs = append(rows, found...), append(errs, err)
+	}
+	if wants(result.DNS) {
+		found, err := dns.Run(ctx, dns.Options{Runs: o.Runs, Only: o.Only, Out: o.Out})
 		rows, errs = append(rows, found...), append(errs, err)
 	}
 	return rows, errors.Join(errs...)
