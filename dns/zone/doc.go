@@ -23,7 +23,7 @@
 // A and AAAA are the addresses of the derived Service in the asker's cluster; the data path behind them does the rest. SRV is
 // for named ports only, at the port's name and, for clients that ask there, at the service's. As long as the asker's
 // cluster has no derived Service, the name exists and has nothing (NODATA), and the ports' names do not exist: they would
-// point nowhere. That is also what somebody outside of all clusters gets.
+// point nowhere. There are no PTR: derived Services have theirs from cluster DNS. That is also what somebody outside of all clusters gets.
 //
 // # Headless services
 //

@@ -46,6 +46,9 @@ type srv struct {
 	target string
 }
 
+// mostNotes bounds what is kept for one service.
+const mostNotes = 20
+
 // fill puts the service's names of all zones together.
 func (d *draft) fill(service *clusterset.Service) {
 	d.service = service
@@ -65,7 +68,11 @@ func (d *draft) fill(service *clusterset.Service) {
 
 func (d *draft) note(format string, args ...any) {
 	note := Note{Service: d.key, Text: fmt.Sprintf(format, args...)}
-	if !slices.Contains(d.notes, note) {
+	switch {
+	case len(d.notes) > mostNotes || slices.Contains(d.notes, note):
+	case len(d.notes) == mostNotes:
+		d.notes = append(d.notes, Note{Service: d.key, Text: "and more of its names"})
+	default:
 		d.notes = append(d.notes, note)
 	}
 }
@@ -94,7 +101,7 @@ func (d *draft) name(zone int, base string, labels ...string) (string, *entry) {
 	return name, at
 }
 
-// add adds an address, without a second copy.
+// add adds an address.
 func (e *entry) add(addr netip.Addr, weight uint64) {
 	if addr = addr.Unmap().WithZone(""); !addr.IsValid() {
 		return
@@ -179,9 +186,11 @@ func (e *entry) family(ipv6 bool, ttl uint32) *RRset {
 		if addr.Is6() != ipv6 {
 			continue
 		}
-		if at := slices.Index(addrs, addr.Addr); e.weighted && at >= 0 {
-			weights[at] += addr.weight
-			continue
+		if e.weighted {
+			if at := slices.Index(addrs, addr.Addr); at >= 0 {
+				weights[at] += addr.weight
+				continue
+			}
 		}
 		addrs, weights = append(addrs, addr.Addr), append(weights, addr.weight)
 	}

@@ -150,13 +150,13 @@ func additional(target *zone.Target) string {
 	if target == nil {
 		return "-"
 	}
-	text := zone.Presentation(target.Name)
+	text := []string{zone.Presentation(target.Name)}
 	for _, set := range []*zone.RRset{target.A, target.AAAA} {
 		if set != nil {
-			text += " [" + render(set) + "]"
+			text = append(text, "["+render(set)+"]")
 		}
 	}
-	return text
+	return strings.Join(text, " ")
 }
 
 // owners lists the names of all zones.

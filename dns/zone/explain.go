@@ -200,11 +200,29 @@ func (x *explanation) endpoints(told clusterset.Explanation, hosts clusterset.As
 			case used[site{cluster.Cluster, verdict.Endpoint.Addr}] || gateways && verdict.Reason == clusterset.Used:
 				in = append(in, label)
 			default:
-				out[verdict.Reason] = append(out[verdict.Reason], label)
+				reason := withoutPorts(&verdict, cluster)
+				out[reason] = append(out[reason], label)
 			}
 		}
 		x.sides(in, out)
 	}
+}
+
+// withoutPorts returns why an endpoint is out when ports do not count. A service with a port that has no name is explained
+// for that port.
+func withoutPorts(verdict *clusterset.Verdict, cluster clusterset.SourceFacts) clusterset.Reason {
+	switch verdict.Reason {
+	case clusterset.OtherFamily, clusterset.NoTargetPort, clusterset.PortNotExposed:
+	default:
+		return verdict.Reason
+	}
+	switch conditions := verdict.Endpoint.Conditions; {
+	case conditions.Has(clusterset.Ready) && cluster.DataPlane == clusterset.Down:
+		return clusterset.DataPlaneDown
+	case !conditions.Has(clusterset.Ready):
+		return clusterset.NotReady
+	}
+	return verdict.Reason
 }
 
 func (x *explanation) sides(in []string, out map[clusterset.Reason][]string) {

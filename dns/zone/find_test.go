@@ -171,6 +171,7 @@ func BenchmarkNext(b *testing.B) {
 }
 
 func benchmarkNext(b *testing.B, n int, what string) {
+	b.Helper()
 	w := many(n)
 	from := zone.Asker{Cluster: "m1"}
 	tree := zone.Next(nil, w.Publish(), from, zone.Options{})

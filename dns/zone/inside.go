@@ -65,7 +65,7 @@ func fillAddressed(d *draft, p *projection) {
 	}
 	var seen []netip.Addr
 	for _, addr := range d.service.ClusterSetIPs(d.tree.from.Cluster) {
-		if !slices.Contains(seen, addr) {
+		if addr = addr.Unmap(); !slices.Contains(seen, addr) {
 			seen = append(seen, addr)
 			at.add(addr, 1)
 		}
@@ -183,9 +183,11 @@ func pods(assignment clusterset.Assignment) iter.Seq2[*clusterset.Locality, *clu
 	}
 }
 
+var dashes = strings.NewReplacer(".", "-", ":", "-")
+
 // dashed is the label that stands for an address.
 func dashed(addr netip.Addr) string {
-	label := strings.NewReplacer(".", "-", ":", "-").Replace(addr.Unmap().WithZone("").String())
+	label := dashes.Replace(addr.Unmap().WithZone("").String())
 	if strings.HasPrefix(label, "-") {
 		label = "0" + label
 	}

@@ -22,13 +22,21 @@ func Next(old *Tree, snapshot *clusterset.Snapshot, from Asker, o Options) *Tree
 		snapshot = &clusterset.Snapshot{}
 	}
 	o = normal(o)
-	if old != nil && (old.snapshot == nil || old.from != from || !old.options.equal(&o)) {
+	if old != nil && old.snapshot == nil {
 		old = nil
 	}
-	if old != nil && old.snapshot == snapshot {
+	number := serial(old, snapshot.Sequence())
+	switch {
+	case old == nil:
+	case old.from != from || !old.options.equal(&o):
+		if number == old.serial {
+			number++ // other names of the same snapshot
+		}
+		old = nil
+	case old.snapshot == snapshot:
 		return old
 	}
-	c := change{&edit{}, &Tree{snapshot: snapshot, from: from, options: o, serial: serial(old, snapshot.Sequence())}}
+	c := change{&edit{}, &Tree{snapshot: snapshot, from: from, options: o, serial: number}}
 	var before *clusterset.Snapshot
 	if old == nil {
 		c.begin()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -231,7 +232,7 @@ func TestSerial(t *testing.T) {
 	const unit = 1 << 22
 	serial := func(old *zone.Tree, sequence uint64) (*zone.Tree, uint32) {
 		b := clusterset.NewBuilder(sequence - 1)
-		b.SetCluster(clusterset.Cluster{ID: fmt.Sprint(sequence)})
+		b.SetCluster(clusterset.Cluster{ID: strconv.FormatUint(sequence, 10)})
 		tree := zone.Next(old, b.Publish(), zone.Asker{}, zone.Options{})
 		for apex := range tree.Zones() {
 			if got := ask(t, tree, "clusterset.local SOA"); !strings.Contains(got, fmt.Sprintf(" %d 60 ", apex.Serial())) {
@@ -257,7 +258,7 @@ func TestSerial(t *testing.T) {
 		{"a clock that was put back", start + 1_000_000_000},
 		{"over the end of 32 bits", (start/unit/(1<<32) + 1) * unit << 32},
 	} {
-		now := uint32(0)
+		var now uint32
 		if tree, now = serial(tree, c.sequence); int32(now-last) <= 0 {
 			t.Errorf("%s: %d is not after %d", c.reason, now, last)
 		}

@@ -228,28 +228,34 @@ func TestUnfit(t *testing.T) {
 		},
 		{
 			"a hostname that is no label", "one made from the address", func(w world) { w.headless("m1", "shop/db", "10.0.0.1=a_b") },
-			zone.Options{}, row{question: "_http._tcp.db.shop.svc.clusterset.local SRV", want: "5 0 100 8080 10-0-0-1.m1.db.shop.svc.clusterset.local."},
+			zone.Options{},
+			row{question: "_http._tcp.db.shop.svc.clusterset.local SRV", want: "5 0 100 8080 10-0-0-1.m1.db.shop.svc.clusterset.local."},
 		},
 		{"a zone that is no name", "is left out", func(world) {}, zone.Options{ClusterSet: "a..b"}, row{question: "a.b SOA", want: "REFUSED"}},
 		{
 			"a zone that is there twice", "there is one with that name", func(world) {},
-			zone.Options{External: []zone.External{{Zone: "ClusterSet.local."}}}, row{question: "clusterset.local NS", want: "5 ns.dns.clusterset.local."},
+			zone.Options{External: []zone.External{{Zone: "ClusterSet.local."}}},
+			row{question: "clusterset.local NS", want: "5 ns.dns.clusterset.local."},
 		},
 		{
 			"a nameserver that is no name", "nameserver", func(world) {},
-			zone.Options{Nameservers: []zone.Nameserver{{Name: "a..b"}, {Name: "ns1.example.org"}}}, row{question: "clusterset.local NS", want: "5 ns1.example.org."},
+			zone.Options{Nameservers: []zone.Nameserver{{Name: "a..b"}, {Name: "ns1.example.org"}}},
+			row{question: "clusterset.local NS", want: "5 ns1.example.org."},
 		},
 		{
 			"a service that has the name of a nameserver", "of the zone itself", func(w world) { w.addressed("m1", "dns/ns", "10.0.0.1") },
-			zone.Options{External: []zone.External{{Zone: "example.org"}}}, row{question: "ns.dns.example.org A", want: "NODATA"},
+			zone.Options{External: []zone.External{{Zone: "example.org"}}},
+			row{question: "ns.dns.example.org A", want: "NODATA"},
 		},
 		{
 			"a service in a zone inside", "in another zone", func(w world) { w.addressed("m1", "shop/web", "10.0.0.1") },
-			zone.Options{External: []zone.External{{Zone: "shop.svc.clusterset.local"}}}, row{question: "web.shop.svc.clusterset.local A", want: "NXDOMAIN"},
+			zone.Options{External: []zone.External{{Zone: "shop.svc.clusterset.local"}}},
+			row{question: "web.shop.svc.clusterset.local A", want: "NXDOMAIN"},
 		},
 		{
 			"what is between two zones exists", "", func(world) {},
-			zone.Options{External: []zone.External{{Zone: "a.b.clusterset.local"}}}, row{question: "b.clusterset.local A", want: "NODATA"},
+			zone.Options{External: []zone.External{{Zone: "a.b.clusterset.local"}}},
+			row{question: "b.clusterset.local A", want: "NODATA"},
 		},
 	} {
 		w := newWorld()
