@@ -45,12 +45,12 @@ func look(s *store) imports.Have {
 }
 
 // settle carries plans out until nothing is left to do.
-func settle(t testing.TB, s *store, snapshot *clusterset.Snapshot, cluster string) (last imports.Plan) {
-	t.Helper()
+func settle(tb testing.TB, s *store, snapshot *clusterset.Snapshot, cluster string) (last imports.Plan) {
+	tb.Helper()
 	for range 10 {
 		plan, err := imports.Make(imports.For(snapshot, cluster, web, true), look(s), epoch)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if len(plan.Steps) == 0 {
 			return plan
@@ -60,14 +60,14 @@ func settle(t testing.TB, s *store, snapshot *clusterset.Snapshot, cluster strin
 				uid := step.Object.GetUID()
 				err = s.remove(step.Resource, step.Object.GetNamespace(), step.Object.GetName(), &uid)
 			} else {
-				_, err = s.write(t.Context(), string(step.Verb), step.Resource, step.Object)
+				_, err = s.write(tb.Context(), string(step.Verb), step.Resource, step.Object)
 			}
 			if err != nil && !strings.Contains(err.Error(), "not found") { // gone with its owner
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 		}
 	}
-	t.Fatal("the plans do not come to an end")
+	tb.Fatal("the plans do not come to an end")
 	return last
 }
 

@@ -15,8 +15,8 @@ type Limits struct {
 	ResponseBytes    int           // of resources in one response, where it can be divided
 	Unanswered       int           // responses of one kind that a stream sends without an answer
 	Pace             time.Duration // between those
-	Rest             time.Duration // after a response, until the next change is sent; longer for many names
-	MaxRest          time.Duration // however many names
+	Rest             time.Duration // after a response, until the next change is sent; longer for many names, and in bursts
+	MaxRest          time.Duration // however many names, however long the burst
 	Linger           time.Duration // that a view stays after its last client left
 }
 
@@ -69,6 +69,8 @@ func pick[T comparable](field *T, otherwise T) {
 
 const (
 	restNames  = 100  // add one Rest in State of the World
+	freeStreak = 2    // responses of a burst before the rest grows
+	maxStreak  = 12   // that are counted
 	maxMessage = 4096 // bytes kept of a NACK's message
 	maxLabel   = 256  // bytes kept of what a client calls itself
 

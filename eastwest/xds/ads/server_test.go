@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -178,4 +179,56 @@ func TestPace(t *testing.T) {
 	expect(false, "whatever it asks for")
 	say(ads.Question{Nonce: letter.Nonce})
 	expect(true, "an answer counts for all before it")
+}
+
+// TestBurst holds that a burst becomes fewer and fewer responses while it goes on, and that it is forgotten when it is over.
+func TestBurst(t *testing.T) {
+	limits := ads.DefaultLimits()
+	var encoder ads.Encoder
+	desk := ads.NewDesk(true, ads.Limits{})
+	content := 0
+	change := func() {
+		content++
+		desk.Apply(ads.Update{Changed: []ads.Resource{resource(t, &encoder, EDS, "a="+strconv.Itoa(content))}})
+	}
+	// responses has a change every millisecond, and a client that answers at once.
+	responses := func(changes int) (sent int) {
+		for range changes {
+			change()
+			for letter, _ := desk.Next(); letter != nil; letter, _ = desk.Next() {
+				sent++
+				if err := desk.Request(ads.Question{URL: EDS, Nonce: letter.Nonce}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			desk.Advance(time.Millisecond)
+		}
+		return sent
+	}
+	if err := desk.Request(ads.Question{URL: EDS, Subscribe: []string{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	change()
+	desk.Advance(time.Second)
+	for _, row := range []struct {
+		why           string
+		changes, most int
+	}{
+		{"the first of a few go out with the usual rest", 6, 4},
+		{"a second more is about as many as the longest rest allows", 1000, int(time.Second/limits.MaxRest) + 5},
+	} {
+		if sent := responses(row.changes); sent == 0 || sent > row.most {
+			t.Errorf("%s: %d changes were %d responses, at most %d expected", row.why, row.changes, sent, row.most)
+		}
+	}
+	desk.Advance(limits.MaxRest)
+	responses(1) // what the burst left over
+	desk.Advance(limits.MaxRest)
+	if sent := responses(1); sent != 1 {
+		t.Error("a change after the burst does not go out at once")
+	}
+	desk.Advance(limits.Rest)
+	if sent := responses(1); sent != 1 {
+		t.Error("the next one has to rest as if the burst went on")
+	}
 }

@@ -38,6 +38,8 @@ type subscription struct {
 	asked      uint64 // the sum of the latest names in State of the World
 	told       digest // of what the client holds
 	sentAt     time.Time
+	held       bool   // something new had to wait since the latest response
+	streak     int    // how many responses before it had to wait too, at most maxStreak
 	version    string // of the latest response
 	acked      string // the latest version that the client took
 	unanswered []response
@@ -107,7 +109,7 @@ func (s *session) next(v *View, now time.Time) (*outgoing, time.Time) {
 			continue
 		}
 		if open, at := sub.open(now, s.limits, s.rest(sub)); !open {
-			blocked = true
+			blocked, sub.held = true, true
 			retry = earlier(retry, at)
 			continue
 		}
@@ -140,13 +142,14 @@ func (sub *subscription) waiting() bool {
 	return len(sub.dirty) > 0 || sub.due || sub.resume != "" || sub.initial != nil
 }
 
-// rest is how long a client is left alone after a response, so that a burst of changes becomes few responses. In State of
-// the World both sides pay for every name each time.
+// rest is how long a client is left alone after a response, so that a burst of changes becomes few responses: the longer
+// it goes on, the longer. In State of the World both sides pay for every name each time.
 func (s *session) rest(sub *subscription) time.Duration {
-	if s.delta {
-		return s.limits.Rest
+	rest := s.limits.Rest
+	if !s.delta {
+		rest *= 1 + time.Duration(len(sub.records)/restNames)
 	}
-	return min(s.limits.Rest*(1+time.Duration(len(sub.records)/restNames)), s.limits.MaxRest)
+	return min(rest<<max(0, sub.streak-freeStreak), s.limits.MaxRest)
 }
 
 // open tells whether another response may go out. What the client asked for and the first change go at once. After that
@@ -331,6 +334,11 @@ func (s *session) seal(v *View, out *outgoing, now time.Time) {
 	out.version = sub.told.String()
 	out.at = now
 	sub.sentAt = now
+	if sub.held {
+		sub.held, sub.streak = false, min(sub.streak+1, maxStreak)
+	} else {
+		sub.streak = 0
+	}
 	sub.version = out.version
 	sub.unanswered = append(sub.unanswered, out.response)
 }
