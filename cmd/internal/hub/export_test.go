@@ -55,3 +55,19 @@ func Witness(looks []time.Time, leases [][]coordinationv1.Lease) (alive, gone []
 	}
 	return alive, gone
 }
+
+// QuietEnd is quietEnd.
+var QuietEnd = quietEnd
+
+// Looks returns at which of the looks memory is given back, given what was allocated in each period.
+func Looks(periods ...uint64) (givenBack []int) {
+	var h heap
+	var total uint64
+	for i, allocated := range periods {
+		total += allocated
+		if h.look(1<<20, total) {
+			givenBack = append(givenBack, i)
+		}
+	}
+	return givenBack
+}

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/hansa-dev/hansa/cmd/internal/hub"
@@ -15,9 +16,9 @@ func TestGCPercent(t *testing.T) {
 	}{
 		"Nothing":   {"Before the first collection nothing is known to live.", 0, 200},
 		"Small":     {"A small heap is collected seldom.", 20 * mib, 200},
-		"Edge":      {"From here on the garbage is bounded.", 48 * mib, 200},
-		"Middle":    {"As much garbage as content.", 96 * mib, 100},
-		"Large":     {"Less garbage than content.", 130 * mib, 70},
+		"Edge":      {"From here on the garbage is bounded.", 32 * mib, 200},
+		"Middle":    {"As much garbage as content.", 64 * mib, 100},
+		"Large":     {"Less garbage than content.", 85 * mib, 70},
 		"VeryLarge": {"A heap that takes long to collect is not collected all the time.", 1000 * mib, 50},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -25,5 +26,23 @@ func TestGCPercent(t *testing.T) {
 				t.Errorf("%s\n%d MiB may grow by %d %%; want %d", tc.reason, tc.live/mib, got, tc.want)
 			}
 		})
+	}
+}
+
+func TestMemoryIsGivenBack(t *testing.T) {
+	const idle, work = 1 << 20, 100 << 20
+	for _, row := range []struct {
+		why     string
+		periods []uint64
+		want    []int
+	}{
+		{"a hub that has nothing to do has nothing to give", []uint64{idle, idle, idle}, nil},
+		{"while it works it needs what it has", []uint64{work, work, work}, nil},
+		{"once the work is over, once", []uint64{work, work, idle, idle, idle}, []int{2}},
+		{"and again after more work", []uint64{work, idle, idle, work, idle}, []int{1, 4}},
+	} {
+		if got := hub.Looks(row.periods...); !slices.Equal(got, row.want) {
+			t.Errorf("%s: given back at %v, want %v", row.why, got, row.want)
+		}
 	}
 }
