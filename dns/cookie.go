@@ -60,28 +60,29 @@ func cookieLength(n int) bool {
 	return n == clientCookie || n >= clientCookie+8 && n <= maxCookie
 }
 
-// check tells whether a client's cookie has a server cookie of ours for its address.
-func (c *cookies) check(cookie []byte, peer netip.Addr, now time.Time) bool {
+// check tells whether a client's cookie has a server cookie of ours for its address, and whether that is as good as new: young
+// and of the first secret.
+func (c *cookies) check(cookie []byte, peer netip.Addr, now time.Time) (valid, fresh bool) {
 	if len(cookie) != wholeCookie || cookie[clientCookie] != cookieVersion {
-		return false
+		return false, false
 	}
 	age := cookieTime(cookie, now)
 	if age > cookieAge || age < -cookieAhead {
-		return false
+		return false, false
 	}
 	hash := binary.LittleEndian.Uint64(cookie[wholeCookie-8:])
-	for _, s := range *c.secrets.Load() {
+	for i, s := range *c.secrets.Load() {
 		if hashCookie(s, cookie, peer) == hash {
-			return true
+			return true, i == 0 && age < cookieFresh
 		}
 	}
-	return false
+	return false, false
 }
 
-// appendCookie appends the COOKIE option that answers a client's: its own, if valid and not old, else a new one.
-func (c *cookies) appendCookie(dst, cookie []byte, valid bool, peer netip.Addr, now time.Time) []byte {
+// appendCookie appends the COOKIE option that answers a client's: its own, if it is fresh, else a new one.
+func (c *cookies) appendCookie(dst, cookie []byte, fresh bool, peer netip.Addr, now time.Time) []byte {
 	dst = append(dst, 0, optionCookie, 0, wholeCookie)
-	if valid && cookieTime(cookie, now) < cookieFresh {
+	if fresh {
 		return append(dst, cookie...)
 	}
 	start := len(dst)

@@ -25,3 +25,6 @@ var (
 	SipHash = sipHash
 	Lower   = lower
 )
+
+// Views returns the number of trees that are kept.
+func (r *Responder) Views() int { return r.views.kept() }

@@ -24,7 +24,7 @@ type response struct {
 	out    []byte
 	base   int // where it begins in out
 	limit  int // octets of out that the records may take
-	random uint32
+	random uint64
 	flags  uint16
 	rcode  int
 	ede    int // extended error; -1: none
@@ -33,7 +33,7 @@ type response struct {
 }
 
 // hot answers a plain query, or reports that it does not know how. It does not allocate if dst has room.
-func (r *Responder) hot(dst []byte, q *query, from *listen.Source, trusted bool, now time.Time) ([]byte, bool) {
+func (r *Responder) hot(dst []byte, q *query, from *listen.Source, fresh bool, now time.Time) ([]byte, bool) {
 	of := r.views.of(from)
 	tree := r.views.current(of)
 	match := tree.Find(q.name())
@@ -48,7 +48,7 @@ func (r *Responder) hot(dst []byte, q *query, from *listen.Source, trusted bool,
 	p.out = append(p.out, q.question...)
 	p.answer(q, &match)
 	if q.edns {
-		p.out = r.appendOPT(&p, q, from, trusted, now)
+		p.out = r.appendOPT(&p, q, from, fresh, now)
 	}
 	p.finish(q.id, q.edns)
 	if p.ede == int(miekg.ExtendedErrorCodeStaleAnswer) {
@@ -202,14 +202,14 @@ func (p *response) addresses(set *zone.RRset, owner int) {
 }
 
 // appendOPT appends the OPT of the response.
-func (r *Responder) appendOPT(p *response, q *query, from *listen.Source, trusted bool, now time.Time) []byte {
+func (r *Responder) appendOPT(p *response, q *query, from *listen.Source, fresh bool, now time.Time) []byte {
 	out := append(p.out, 0, 0, byte(miekg.TypeOPT), maxUDP>>8, maxUDP&0xff, 0, 0, 0, 0) //nolint:gocritic // p.out is replaced by it
 	if q.do {
 		out[len(out)-2] |= flagDO >> 8
 	}
 	out = append(out, 0, byte(q.optSize(p.ede)-optSize)) //nolint:gosec // short
 	if q.cookie != nil {
-		out = r.cookies.appendCookie(out, q.cookie, trusted, from.Peer.Addr(), now)
+		out = r.cookies.appendCookie(out, q.cookie, fresh, from.Peer.Addr(), now)
 	}
 	if p.ede >= 0 {
 		out = append(out, 0, optionEDE, 0, 2, byte(p.ede>>8), byte(p.ede)) //nolint:gosec // codes have two octets

@@ -21,26 +21,26 @@ type choice struct{ first, count int }
 
 // choose picks those that fit into room octets; none means that the response is truncated. Sets with weights answer one
 // at a time. Of sets of addresses and of SRV, when they may be cut, those are left out that do not fit.
-func choose(set *zone.RRset, room int, random uint32, cut bool) choice {
+func choose(set *zone.RRset, room int, random uint64, cut bool) choice {
 	records, size := set.Packed()
 	n := set.Len()
 	switch {
 	case n == 0:
 		return choice{}
 	case set.Weighted():
-		at := choice{set.Draw(uint64(random)), 1}
+		at := choice{set.Draw(random), 1}
 		if octets(records, size, at.first) > room {
 			return choice{}
 		}
 		return at
 	case len(records) <= room && size > 0:
-		return choice{int(random % uint32(n)), n} //nolint:gosec // n is a number of records
+		return choice{int(random % uint64(n)), n} //nolint:gosec // n is a number of records
 	case len(records) <= room:
 		return choice{0, n}
 	case !cut || !divisible(set.Type()):
 		return choice{}
 	}
-	first := int(random % uint32(n)) //nolint:gosec // see above
+	first := int(random % uint64(n)) //nolint:gosec // see above
 	return choice{first, fit(records, size, first, room)}
 }
 

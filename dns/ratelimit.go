@@ -2,7 +2,6 @@ package dns
 
 import (
 	"cmp"
-	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
@@ -131,15 +130,10 @@ func (l *limiter) hash(peer netip.Addr) uint64 {
 	return maphash.Bytes(l.seed, network[:])
 }
 
-// sample spreads ids evenly: clients choose them, some one after the other.
-func sample(id uint16, port uint16) uint32 {
-	var b [4]byte
-	binary.LittleEndian.PutUint16(b[:], id)
-	binary.LittleEndian.PutUint16(b[2:], port)
-	x := binary.LittleEndian.Uint32(b[:])
-	x ^= x >> 16
-	x *= 0x7feb352d
-	x ^= x >> 15
-	x *= 0x846ca68b
-	return x ^ x>>16
+// sample makes a random number of what clients choose: ids, some one after the other, and ports (splitmix64).
+func sample(id, port uint16) uint64 {
+	x := (uint64(id)<<16 | uint64(port)) + 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }

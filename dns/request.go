@@ -25,13 +25,13 @@ type request struct {
 	rrtype   uint16
 	class    uint16
 
-	opt     *miekg.OPT
-	size    int // that the response may have
-	do, co  bool
-	nsid    bool
-	cookie  []byte
-	trusted bool // the cookie is one of ours
-	subnet  *miekg.EDNS0_SUBNET
+	opt    *miekg.OPT
+	size   int // that the response may have
+	do, co bool
+	nsid   bool
+	cookie []byte
+	fresh  bool // the cookie is one of ours, and young
+	subnet *miekg.EDNS0_SUBNET
 }
 
 var (
@@ -167,7 +167,7 @@ func (a *answer) soa(apex *zone.Apex) {
 // options appends the OPT's options to dst.
 func (a *answer) options(dst []byte, q *request) []byte {
 	if q.cookie != nil {
-		dst = a.cookies.appendCookie(dst, q.cookie, q.trusted, q.from.Peer.Addr(), q.now)
+		dst = a.cookies.appendCookie(dst, q.cookie, q.fresh, q.from.Peer.Addr(), q.now)
 	}
 	if q.nsid && a.hostname != "" {
 		dst = appendOption(dst, miekg.EDNS0NSID, []byte(a.hostname))

@@ -47,7 +47,7 @@ type walk struct {
 	tree   *zone.Tree
 	q      *request
 	a      *answer
-	random uint32
+	random uint64
 	cut    bool // sets may be sampled
 
 	owner string     // of the records found last, in presentation form

@@ -158,11 +158,11 @@ func (r *Responder) respond(dst, message []byte, from *listen.Source) []byte {
 		r.metrics.noise.Add(1)
 		return dst
 	}
-	trusted := false
+	trusted, fresh := false, false
 	var now time.Time
 	if kind == plain && q.cookie != nil {
 		now = r.now()
-		trusted = r.cookies.check(q.cookie, from.Peer.Addr(), now)
+		trusted, fresh = r.cookies.check(q.cookie, from.Peer.Addr(), now)
 	}
 	if r.limiter != nil && !trusted && from.Transport == listen.UDP {
 		switch r.limiter.take(from.Peer.Addr().Unmap(), r.now()) {
@@ -176,7 +176,7 @@ func (r *Responder) respond(dst, message []byte, from *listen.Source) []byte {
 		}
 	}
 	if kind == plain {
-		if response, ok := r.hot(dst, &q, from, trusted, now); ok {
+		if response, ok := r.hot(dst, &q, from, fresh, now); ok {
 			return response
 		}
 	}

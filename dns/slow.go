@@ -34,7 +34,7 @@ func (r *Responder) slow(ctx context.Context, dst, message []byte, from listen.S
 	case err != nil:
 		a.rcode = miekg.RcodeFormatError
 	default:
-		q.trusted = r.cookies.check(q.cookie, from.Peer.Addr(), q.now)
+		_, q.fresh = r.cookies.check(q.cookie, from.Peer.Addr(), q.now)
 		if !r.answer(ctx, q, a, wait) {
 			return nil
 		}

@@ -34,7 +34,7 @@ type Tap struct {
 }
 
 type subscriber struct {
-	every  uint32
+	every  uint64
 	events chan Event
 }
 
@@ -56,7 +56,7 @@ func (t *Tap) Subscribe(every, buffer int) (events <-chan Event, stop func(), ok
 	if len(others) >= maxSubscribers {
 		return nil, nil, false
 	}
-	s := &subscriber{uint32(min(max(every, 1), 1<<30)), make(chan Event, min(max(buffer, 1), maxBuffer))}
+	s := &subscriber{uint64(max(every, 1)), make(chan Event, min(max(buffer, 1), maxBuffer))}
 	with := append(slices.Clone(others), s)
 	t.subscribers.Store(&with)
 	return s.events, sync.OnceFunc(func() { t.leave(s) }), true
