@@ -114,7 +114,7 @@ func (c change) own(zone int) {
 
 // serverName returns the name of a nameserver of a zone.
 func (c change) serverName(zone int, server Nameserver) (string, bool) {
-	wire, err := Wire(cmp.Or(server.Name, "ns.dns."+c.tree.apexes[zone].name))
+	wire, err := Wire(cmp.Or(server.Name, below("ns.dns", c.tree.apexes[zone].name)))
 	if err != nil {
 		c.note("the nameserver %q is left out: it is no domain name", server.Name)
 		return "", false
@@ -189,7 +189,7 @@ func (t *Tree) target(name string) *Target {
 func (c change) authority(zone int, apex *Apex) {
 	soa := &dns.SOA{
 		Hdr: dns.RR_Header{Name: apex.name, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: c.tree.options.TTL},
-		Ns:  "ns.dns." + apex.name, Mbox: "hostmaster." + apex.name,
+		Ns:  below("ns.dns", apex.name), Mbox: below("hostmaster", apex.name),
 		Serial: apex.serial, Refresh: refresh, Retry: retry, Expire: expire, Minttl: c.tree.options.TTL,
 	}
 	if apex.ns != nil {

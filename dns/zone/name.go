@@ -44,6 +44,9 @@ func lower(wire []byte) []byte {
 	return wire
 }
 
+// below returns a name below a zone, both in presentation form; the zone may be the root.
+func below(name, zone string) string { return name + "." + strings.TrimPrefix(zone, ".") }
+
 // parent returns the name without its first label, and false for the root and what is malformed.
 func parent(name string) (string, bool) {
 	if len(name) < 2 || int(name[0])+1 >= len(name) || name[0] > maxLabel {

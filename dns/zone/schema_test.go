@@ -252,6 +252,7 @@ func TestUnfit(t *testing.T) {
 			zone.Options{External: []zone.External{{Zone: "shop.svc.clusterset.local"}}},
 			row{question: "web.shop.svc.clusterset.local A", want: "NXDOMAIN"},
 		},
+		{"the root has no label", "", func(world) {}, zone.Options{External: []zone.External{{Zone: "."}}}, row{question: ". NS", want: "5 ns.dns."}},
 		{
 			"what is between two zones exists", "", func(world) {},
 			zone.Options{External: []zone.External{{Zone: "a.b.clusterset.local"}}},

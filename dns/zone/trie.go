@@ -41,10 +41,10 @@ const (
 var seed = maphash.MakeSeed()
 
 // get returns the value of a key. It does not allocate.
-func (t *trie[V]) get(key []byte) (V, bool) {
-	hash := maphash.Bytes(seed, key)
-	b := t.root
-	for level := 0; b != nil; level++ {
+func (t *trie[V]) get(key []byte) (V, bool) { return t.root.get(key, maphash.Bytes(seed, key), 0) }
+
+func (b *branch[V]) get(key []byte, hash uint64, level int) (V, bool) {
+	for ; b != nil; level++ {
 		if level == depth {
 			for i := range b.slots {
 				if b.slots[i].key == string(key) {
