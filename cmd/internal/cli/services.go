@@ -72,7 +72,7 @@ func (t *serviceTable) describe(service *clusterset.Service) globalService {
 	exporters := service.Exporters()
 	for i := range service.Sources {
 		source := &service.Sources[i]
-		state := exportState{Cluster: source.Cluster, Valid: slices.Contains(exporters, source.Cluster), Age: t.age(source.Cluster).String()}
+		state := exportState{Cluster: source.Cluster, Valid: slices.Contains(exporters, source.Cluster), Age: t.age(source.Cluster).Truncate(time.Second).String()}
 		if !source.Created.IsZero() {
 			state.Created = &source.Created
 		}

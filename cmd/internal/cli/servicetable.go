@@ -76,13 +76,12 @@ func (t *serviceTable) ids() []string {
 	return ids
 }
 
-// age returns how old what is known of a cluster is, to the second.
+// age returns how old what is known of a cluster is.
 func (t *serviceTable) age(cluster string) time.Duration {
-	facts := t.snapshot.Cluster(cluster)
-	if facts == nil {
-		return 0
+	if facts := t.snapshot.Cluster(cluster); facts != nil {
+		return facts.Age(t.now)
 	}
-	return facts.Age(t.now).Truncate(time.Second)
+	return 0
 }
 
 // completeTable completes with what the global service table has; with nothing when it cannot be read in time.
