@@ -2,7 +2,6 @@ package xds
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -68,7 +67,7 @@ func newFilling(s *Source, who translate.Client) *filling {
 	return &filling{
 		source: s, client: who,
 		services: map[clusterset.Key]*holding{}, users: map[clusterset.Key]map[clusterset.Key]struct{}{},
-		claims: claims{map[ads.Key]map[clusterset.Key]ads.Resource{}, map[ads.Key]struct{}{}},
+		claims: claims{map[ads.Key][]claim{}, map[ads.Key]struct{}{}},
 	}
 }
 
@@ -228,20 +227,36 @@ func (f *filling) size() int { return f.resources + len(f.claims.by) }
 
 // claims are the resources whose names services may share. The first service by name has it, on all replicas.
 type claims struct {
-	by      map[ads.Key]map[clusterset.Key]ads.Resource
+	by      map[ads.Key][]claim  // sorted by service; nearly always one
 	touched map[ads.Key]struct{} // since settle
 }
 
+// claim is what one service has under a name.
+type claim struct {
+	of       clusterset.Key
+	resource ads.Resource
+}
+
+func (c *claims) find(of clusterset.Key, key ads.Key) (int, bool) {
+	return slices.BinarySearchFunc(c.by[key], of, func(claimed claim, of clusterset.Key) int { return translate.CompareKeys(claimed.of, of) })
+}
+
 func (c *claims) claim(of clusterset.Key, resource ads.Resource) {
-	if c.by[resource.Key] == nil {
-		c.by[resource.Key] = map[clusterset.Key]ads.Resource{}
+	claimed := c.by[resource.Key]
+	at, found := c.find(of, resource.Key)
+	if found {
+		claimed[at].resource = resource
+	} else {
+		c.by[resource.Key] = slices.Insert(claimed, at, claim{of, resource})
 	}
-	c.by[resource.Key][of] = resource
 	c.touched[resource.Key] = struct{}{}
 }
 
 func (c *claims) give(of clusterset.Key, key ads.Key) {
-	if delete(c.by[key], of); len(c.by[key]) == 0 {
+	if at, found := c.find(of, key); found {
+		c.by[key] = slices.Delete(c.by[key], at, at+1)
+	}
+	if len(c.by[key]) == 0 {
 		delete(c.by, key)
 	}
 	c.touched[key] = struct{}{}
@@ -251,10 +266,10 @@ func (c *claims) give(of clusterset.Key, key ads.Key) {
 func (c *claims) settle(update *ads.Update) {
 	for key := range c.touched {
 		if claimed := c.by[key]; len(claimed) > 0 {
-			update.Changed = append(update.Changed, claimed[slices.MinFunc(slices.Collect(maps.Keys(claimed)), translate.CompareKeys)])
+			update.Changed = append(update.Changed, claimed[0].resource)
 		} else {
 			update.Removed = append(update.Removed, key)
 		}
 	}
-	clear(c.touched)
+	c.touched = map[ads.Key]struct{}{} // not cleared: the first step touches all
 }

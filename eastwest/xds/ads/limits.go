@@ -69,6 +69,7 @@ func pick[T comparable](field *T, otherwise T) {
 
 const (
 	restNames  = 100  // add one Rest in State of the World
+	manyDirty  = 64   // names to look at, beyond which the memory for them is given back
 	freeStreak = 2    // responses of a burst before the rest grows
 	maxStreak  = 12   // that are counted
 	maxMessage = 4096 // bytes kept of a NACK's message

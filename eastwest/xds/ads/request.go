@@ -231,7 +231,9 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 	if change.wildcard != 0 || len(change.added)+len(change.dropped) > 0 {
 		sub.resume = ""
 	}
-	for _, name := range change.added {
+	for i, name := range change.added {
+		name = v.sets[kind].own(name)
+		change.added[i] = name
 		sub.doubt(name)
 		rec := sub.records[name]
 		rec.named, rec.force = true, true

@@ -27,6 +27,7 @@ type subscription struct {
 	// What is to be done. dirty are names to look at: what there is to say about them is found out when it is said, so
 	// that however often a name changes it is one entry.
 	dirty   map[string]struct{}
+	grown   int               // the most that was seen in dirty
 	gone    map[string]uint64 // held back removals: the response that must be answered before; 0: not known yet
 	due     bool              // an answer is due even if there is nothing new to say
 	asking  bool              // the client asked for something since the latest response
@@ -228,6 +229,9 @@ func (s *session) bring(v *View, kind int, now time.Time) *outgoing {
 func (sub *subscription) settle() {
 	if len(sub.dirty) == 0 {
 		sub.since = time.Time{}
+		if sub.grown > manyDirty {
+			sub.dirty, sub.grown = map[string]struct{}{}, 0 // a map never shrinks, and that of the first request is a third of a session
+		}
 	}
 	if len(sub.gone) == 0 {
 		sub.goneAt = time.Time{}
@@ -239,6 +243,7 @@ func (sub *subscription) settle() {
 func (s *session) look(kind int, set *set) (content []item, absent []string) {
 	sub := s.subs[kind]
 	size := 0
+	sub.grown = max(sub.grown, len(sub.dirty))
 	for _, name := range sortedNames(sub.dirty) {
 		if size > s.limits.ResponseBytes && !s.full(kind) {
 			break

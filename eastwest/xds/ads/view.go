@@ -161,6 +161,14 @@ func (s *set) mark(kind int, name string, at time.Time, woken map[*stream]struct
 	}
 }
 
+// own returns the view's copy of a name if it has one: thousands of clients ask for the same names.
+func (s *set) own(name string) string {
+	if at, found := slices.BinarySearch(s.names, name); found {
+		return s.names[at]
+	}
+	return name
+}
+
 // index keeps byName and all in step with what a session asks for.
 func (v *View) index(st *stream, kind int, change interest) {
 	s := &v.sets[kind]
