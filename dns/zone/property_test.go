@@ -222,9 +222,20 @@ func TestSharing(t *testing.T) {
 	if zone.Next(after, w.Publish(), zone.Asker{Cluster: "m1"}, servers) != after {
 		t.Error("the same snapshot makes the same tree")
 	}
+	if got := zone.Next(after, w.Publish(), zone.Asker{Cluster: "m1"}, everything); serialOf(got) != serialOf(after)+1 {
+		t.Errorf("other options make other names, and the serial number goes from %d to %d", serialOf(after), serialOf(got))
+	}
 	if got := ask(t, before, "10-2-0-9.m2.db.shop.svc.clusterset.local A"); got != "5 10.2.0.9" {
 		t.Errorf("the tree before has become another: %s", got)
 	}
+}
+
+// serialOf returns the serial number of the first zone.
+func serialOf(tree *zone.Tree) uint32 {
+	for apex := range tree.Zones() {
+		return apex.Serial()
+	}
+	return 0
 }
 
 // TestSerial follows serial numbers over changes, restarts and their wrap-around.
@@ -234,13 +245,10 @@ func TestSerial(t *testing.T) {
 		b := clusterset.NewBuilder(sequence - 1)
 		b.SetCluster(clusterset.Cluster{ID: strconv.FormatUint(sequence, 10)})
 		tree := zone.Next(old, b.Publish(), zone.Asker{}, zone.Options{})
-		for apex := range tree.Zones() {
-			if got := ask(t, tree, "clusterset.local SOA"); !strings.Contains(got, fmt.Sprintf(" %d 60 ", apex.Serial())) {
-				t.Errorf("the SOA is %s, the serial %d", got, apex.Serial())
-			}
-			return tree, apex.Serial()
+		if got := ask(t, tree, "clusterset.local SOA"); !strings.Contains(got, fmt.Sprintf(" %d 60 ", serialOf(tree))) {
+			t.Errorf("the SOA is %s, the serial %d", got, serialOf(tree))
 		}
-		return tree, 0
+		return tree, serialOf(tree)
 	}
 	const start = 1_790_000_000_000_000_000 // nanoseconds
 	tree, last := serial(nil, start)
