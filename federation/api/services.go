@@ -20,4 +20,6 @@ const (
 	ClusterIDProperty = "cluster.clusterset.k8s.io"
 	// ClustersetDomain is the zone of global service names.
 	ClustersetDomain = "clusterset.local"
+	// HubLease is the Lease in the hub's namespace that hubs compete for: its time tells when one of them led last.
+	HubLease = "hansa-hub"
 )

@@ -16,7 +16,7 @@ type Record struct {
 	UID    types.UID
 	// ID is that of the cluster in the clusterset.
 	ID string
-	// Time is when the hub was in step with the member last.
+	// Time is when the hub was in step with the member last, as far as it is written: to a few minutes (see LastKnown).
 	Time  time.Time
 	Known clusterset.Known
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
@@ -156,3 +157,21 @@ func (c *Controllers) WriteInfo(ctx context.Context, request reconcile.Request) 
 	_, err := c.writeInfo(ctx, request)
 	return err
 }
+
+// LookBack is what Controllers do before a manager starts; it returns what the watcher then knows, which must not run.
+func (c *Controllers) LookBack(reader client.Reader) time.Time {
+	c.lookBack(reader)
+	for _, change := range c.Watcher.inbox.take() {
+		c.Watcher.table.apply(&change)
+	}
+	return c.Watcher.table.led
+}
+
+// Restore gives a Play a record, and says when a hub last led.
+func (p *Play) Restore(record Record, led time.Time) {
+	p.table.led = led
+	p.table.restore([]Record{record})
+}
+
+// NewMember adds a member of which nothing was listed.
+func (p *Play) NewMember(name string) { p.table.join(&cluster.Member{Name: name}) }

@@ -53,6 +53,9 @@ const (
 // statusPace is the least time between two writes of one status.
 const statusPace = time.Second
 
+// lookBackTimeout bounds the one request that a hub makes before it starts.
+const lookBackTimeout = 5 * time.Second
+
 // Controllers connect a Watcher to the objects of the hub. On every replica ClusterInfos, ServicePolicies and routes of the
 // Gateway API become what the Watcher is told; the leader creates the ClusterInfos of members, and writes statuses: of
 // ClusterInfos, ServicePolicies and routes.
@@ -67,6 +70,7 @@ type Controllers struct {
 
 // SetupWithManager adds the types to the manager's scheme, and the controllers to the manager.
 func (c *Controllers) SetupWithManager(mgr manager.Manager) error {
+	c.lookBack(mgr.GetAPIReader())
 	for _, add := range []func() error{
 		func() error { return v1alpha1.AddToScheme(mgr.GetScheme()) },
 		func() error { return gatewayv1.Install(mgr.GetScheme()) },
@@ -78,6 +82,17 @@ func (c *Controllers) SetupWithManager(mgr manager.Manager) error {
 		}
 	}
 	return nil
+}
+
+// lookBack finds out when a hub last led: before this one competes, since the Lease tells of this one afterwards.
+func (c *Controllers) lookBack(reader client.Reader) {
+	ctx, cancel := context.WithTimeout(context.Background(), lookBackTimeout)
+	defer cancel()
+	led, err := lastLed(ctx, reader, c.Namespace)
+	if err != nil {
+		c.Log.Info("When a hub led last is not known, so clusters that cannot be reached may be shown as older than they are", "reason", err.Error())
+	}
+	c.Watcher.setLed(led)
 }
 
 // addReaders adds what runs on every replica, and with it the watches of routes, which the leader's writer of statuses needs

@@ -63,7 +63,7 @@ func (s *site) remember(record *Record) {
 		return
 	}
 	s.record = record
-	s.known = record.Time
+	s.known = LastKnown(record, s.table.infos[s.member.Name], s.table.led)
 	s.showAll()
 }
 

@@ -25,6 +25,7 @@ type table struct {
 	born    map[string]time.Time             // when members were registered; may come before the member, or later
 	records map[string]Record                // restored, for members that have not come yet
 	members []*cluster.Member                // as of the last look
+	led     time.Time                        // when a hub last led before this one started; zero if that is not known
 
 	stale  map[*site]struct{} // sites whose facts have to be looked at again
 	moved  map[*site]struct{} // sites with services whose endpoints have to be shown
@@ -147,6 +148,9 @@ func (t *table) setInfo(name string, info *v1alpha1.ClusterInfo) {
 	}
 	if s := t.sites[name]; s != nil {
 		t.stale[s], t.claims = struct{}{}, true
+		if s.record != nil {
+			s.known = LastKnown(s.record, info, t.led)
+		}
 	}
 }
 

@@ -100,6 +100,11 @@ func (w *Watcher) SetInfo(name string, info *v1alpha1.ClusterInfo) {
 	w.inbox.push(change{apply: func(t *table) { t.setInfo(name, info) }})
 }
 
+// setLed takes when a hub last led before this one started.
+func (w *Watcher) setLed(at time.Time) {
+	w.inbox.push(change{apply: func(t *table) { t.led = at }})
+}
+
 // setBorn takes when a member was registered, by the name of its KubeFedCluster; zero when there is none.
 func (w *Watcher) setBorn(name string, born time.Time) {
 	w.inbox.push(change{apply: func(t *table) { t.setBorn(name, born) }})

@@ -25,6 +25,7 @@ import (
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 	mcmanager "sigs.k8s.io/multicluster-runtime/pkg/manager"
 
+	"github.com/hansa-dev/hansa/federation/api"
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 	"github.com/hansa-dev/hansa/federation/cluster"
 	"github.com/hansa-dev/hansa/federation/sync"
@@ -33,7 +34,7 @@ import (
 
 const (
 	// leaseName is the Lease that hubs of one namespace compete for. KubeFed's own lock was a ConfigMap of another name.
-	leaseName = "hansa-hub"
+	leaseName = api.HubLease
 	// shutdownTimeout is how long the hub takes at most to finish what it has in hand.
 	shutdownTimeout = 5 * time.Second
 )
@@ -74,7 +75,7 @@ func serve(ctx context.Context, o *Options, config *rest.Config) error {
 	}
 	registry := cluster.NewRegistry(log.WithName("registry"))
 	registry.SetPace(pace(fedConfig))
-	mgr, err := newManager(o, config, scheme, fedConfig, registry)
+	mgr, err := newManager(ctx, o, config, scheme, fedConfig, registry)
 	if err != nil {
 		return err
 	}
@@ -103,12 +104,13 @@ func serve(ctx context.Context, o *Options, config *rest.Config) error {
 	return nil
 }
 
-func newManager(o *Options, config *rest.Config, scheme *runtime.Scheme, fedConfig *corev1b1.KubeFedConfig, registry *cluster.Registry) (mcmanager.Manager, error) {
+func newManager(ctx context.Context, o *Options, config *rest.Config, scheme *runtime.Scheme, fedConfig *corev1b1.KubeFedConfig, registry *cluster.Registry) (mcmanager.Manager, error) {
 	duration, deadline, retry := lease(fedConfig)
 	metrics.Registry.MustRegister(append(cluster.Collectors(), sync.Collectors()...)...)
 	own := map[string]cache.Config{o.Namespace: {}}
 	mgr, err := mcmanager.New(config, registry, manager.Options{
 		Scheme: scheme,
+		Logger: quietEnd(ctrl.Log, ctx.Done()),
 		Cache: cache.Options{
 			ByObject: map[client.Object]cache.ByObject{
 				&corev1.Secret{}:                {Namespaces: own},

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"github.com/go-logr/logr"
 	uberzap "go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -18,4 +19,39 @@ func textEncoder() zapcore.Encoder {
 	config.StacktraceKey = ""
 	config.CallerKey = ""
 	return zapcore.NewConsoleEncoder(config)
+}
+
+// quietEnd returns a log for controller-runtime's manager, which calls it an error when a hub that was told to stop gives its
+// lease back.
+func quietEnd(log logr.Logger, stopping <-chan struct{}) logr.Logger {
+	return log.WithSink(quietSink{log.GetSink(), stopping})
+}
+
+type quietSink struct {
+	logr.LogSink
+
+	stopping <-chan struct{} // closed when the hub was told to stop
+}
+
+// Error implements logr.LogSink.
+func (s quietSink) Error(err error, message string, keysAndValues ...any) {
+	if err != nil && err.Error() == leaderElectionLost {
+		select {
+		case <-s.stopping:
+			s.Info(0, "Gave the lease back", keysAndValues...)
+			return
+		default:
+		}
+	}
+	s.LogSink.Error(err, message, keysAndValues...)
+}
+
+// WithName implements logr.LogSink.
+func (s quietSink) WithName(name string) logr.LogSink {
+	return quietSink{s.LogSink.WithName(name), s.stopping}
+}
+
+// WithValues implements logr.LogSink.
+func (s quietSink) WithValues(keysAndValues ...any) logr.LogSink {
+	return quietSink{s.LogSink.WithValues(keysAndValues...), s.stopping}
 }

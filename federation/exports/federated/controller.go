@@ -221,11 +221,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName, k 
 	if err != nil {
 		return err
 	}
-	if service != nil && mumbles(service) && service.GetDeletionTimestamp() == nil {
-		c.Recorder.Warn(service, "", ReasonExportNotClear, fmt.Sprintf(
-			"The service is not exported, because the annotation %s has the value %.40q: write \"true\" to export it, or \"false\".",
-			api.ExportAnnotation, service.GetAnnotations()[api.ExportAnnotation]))
-	}
+	c.ask(service)
 	if k.exports.Empty() {
 		if service != nil && Wanted(service, k.exports) != nil {
 			c.Recorder.Warn(service, "", ReasonExportsNotEnabled,
@@ -256,6 +252,15 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName, k 
 		return nil
 	}
 	return c.adjust(ctx, live, wanted)
+}
+
+// ask tells what to write instead of a value that is not understood. The service may be nil.
+func (c *Controller) ask(service *unstructured.Unstructured) {
+	if service != nil && mumbles(service) && service.GetDeletionTimestamp() == nil {
+		c.Recorder.Warn(service, "", ReasonExportNotClear, fmt.Sprintf(
+			"The service is not exported, because the annotation %s has the value %.40q: write \"true\" to export it, or \"false\".",
+			api.ExportAnnotation, service.GetAnnotations()[api.ExportAnnotation]))
+	}
 }
 
 // get returns an object as it is in the API server; nil when there is none.
