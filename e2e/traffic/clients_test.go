@@ -20,6 +20,7 @@ import (
 type request struct {
 	cluster  string // where the client is
 	service  string
+	port     string
 	query    string // parameters of the test server
 	headers  []string
 	rate     string
@@ -32,6 +33,7 @@ func parseRequest(ts *testscript.TestScript, args []string) (request, []string) 
 	flags := flag.NewFlagSet("request", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&r.service, "service", "echo", "")
+	flags.StringVar(&r.port, "port", "9090", "")
 	flags.StringVar(&r.query, "query", "", "")
 	flags.StringVar(&r.rate, "rate", "80", "")
 	flags.StringVar(&r.duration, "duration", "500ms", "")
@@ -55,7 +57,7 @@ func (r request) command(ts *testscript.TestScript, options ...string) []string 
 	if _, err := os.Stat(bootstrap); errors.Is(err, os.ErrNotExist) {
 		ts.Check(ts.Exec("hansa", "--context=hub", "xds", "bootstrap", "--cluster="+r.cluster, "--dir="+dir, "--output="+bootstrap))
 	}
-	target := "xds:///" + r.service + "." + ts.Getenv("NS") + ".svc.clusterset.local:9090"
+	target := "xds:///" + r.service + "." + ts.Getenv("NS") + ".svc.clusterset.local:" + r.port
 	if r.query != "" {
 		target += "?" + r.query
 	}
@@ -66,7 +68,7 @@ func (r request) command(ts *testscript.TestScript, options ...string) []string 
 func spellAsk(ts *testscript.TestScript, args []string) (program string, full []string) {
 	r, rest := parseRequest(ts, args)
 	if len(rest) != 0 {
-		ts.Fatalf("usage: ask [-service NAME] [-query PARAMETERS] [-header NAME:VALUE]... [-rate N] [-duration DURATION] CLUSTER")
+		ts.Fatalf("usage: ask [-service NAME] [-port NUMBER] [-query PARAMETERS] [-header NAME:VALUE]... [-rate N] [-duration DURATION] CLUSTER")
 	}
 	return spell(ts, "lab", append([]string{"exec"}, r.command(ts, "--rate="+r.rate, "--duration="+r.duration)...))
 }
@@ -126,7 +128,7 @@ func loadCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: load CLUSTER...")
 	}
 	for _, cluster := range args {
-		line := request{cluster: cluster, service: "echo"}.command(ts, "--rate=50", "--duration=0", "--interval=500ms")
+		line := request{cluster: cluster, service: "echo", port: "9090"}.command(ts, "--rate=50", "--duration=0", "--interval=250ms")
 		program, full := spell(ts, "lab", append([]string{"run", loadName(ts, cluster), "--in"}, line...))
 		script.Outcome(ts, false, ts.Exec(program, full...))
 	}

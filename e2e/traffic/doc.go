@@ -28,15 +28,15 @@
 //	from-to CLUSTER CLUSTER POD  ask a Pod of the second cluster, by its address, from the Pod of that name in the first
 //	hansa ARGS...                hansa with the host cluster of the lab
 //	hub-program NUMBER           start a further hub program, or hub-0 again
-//	ask [-service NAME] [-query PARAMETERS] [-header NAME:VALUE]... [-rate N] [-duration DURATION] CLUSTER
+//	ask [-service NAME] [-port NUMBER] [-query PARAMETERS] [-header NAME:VALUE]... [-rate N] [-duration DURATION] CLUSTER
 //	                             send requests from a gRPC client in a cluster to a global service in $NS, by default 80 a
-//	                             second to echo for half a second; its output is the report of the load client
+//	                             second to echo:9090 for half a second; its output is the report of the load client
 //	answers [FLAGS OF ask] CLUSTER BY...
 //	                             do that until every request is answered, by all the clusters that are named and by no other
 //	share [FLAGS OF ask] CLUSTER BY LEAST MOST
 //	                             send 1000 requests, once; none may fail, and BY answers LEAST to MOST percent of them
 //	load CLUSTER...              have clients in each of the clusters send 50 requests a second to echo, until unload
-//	loaded CLUSTER BY...         wait until all the clusters BY and no other answer half a second of a load
+//	loaded CLUSTER BY...         wait until all the clusters BY and no other answer a quarter of a second of a load
 //	moves [-within DURATION] CLUSTER BY... -- COMMAND...
 //	                             do what moves a load to the clusters BY. The time (2 s) is what may pass from when the change
 //	                             is to be seen in an API server until a new one of them answers, and until the last answer
