@@ -26,7 +26,7 @@ subdel           NS  ns.example.com.
 subdel           NS  ns.example.net.
 `
 
-// more has what the RFC's zone has not.
+// other has what the RFC's zone has not.
 const other = `
 $ORIGIN Other.Example.
 $TTL 60
