@@ -41,7 +41,7 @@ func services() []service {
 			s.addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)})}
 		} else {
 			for n := range endpoints {
-				s.addrs = append(s.addrs, netip.AddrFrom4([4]byte{10, 32, byte(i - addressed), byte(n + 1)}))
+				s.addrs = append(s.addrs, netip.AddrFrom4([4]byte{10, 32, byte(i - addressed), byte(n + 1)})) //nolint:gosec // G115: some hundreds at most
 			}
 		}
 		all = append(all, s)

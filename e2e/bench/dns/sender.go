@@ -112,12 +112,7 @@ func connect(to netip.AddrPort) (int, error) {
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20) // else what the host allows
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8<<20)
-	timeout := unix.NsecToTimeval((50 * time.Millisecond).Nanoseconds())
-	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
-	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
-	}
-	if err != nil {
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
 		_ = unix.Close(fd)
 		return -1, fmt.Errorf("connecting a socket to %s: %w", to, err)
 	}
@@ -208,25 +203,35 @@ func (s *sender) put(p *packets, i, number int, now time.Duration) {
 	p.parts[i].SetLen(len(query))
 }
 
+// nap is how long the receiver sleeps when there is nothing. It does not wait in the socket, because then a server would
+// pay for waking it with every answer, which a server that answers over a network does not.
+const nap = 50 * time.Microsecond
+
+// linger is for how long answers are awaited after the last query.
+const linger = 300 * time.Millisecond
+
 // receive takes answers until sending is over and nothing comes any more.
 func (s *sender) receive() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	p := newPackets()
+	p, last := newPackets(), time.Now()
 	for {
-		n, err := p.call(unix.SYS_RECVMMSG, s.fd, burstSize, unix.MSG_WAITFORONE)
+		n, err := p.call(unix.SYS_RECVMMSG, s.fd, burstSize, unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			if s.over.Load() {
+			if s.over.Load() && (time.Since(last) > linger || s.answered.Load() == s.sent.Load()) {
 				return nil
 			}
+			rest := unix.NsecToTimespec(nap.Nanoseconds())
+			_ = unix.Nanosleep(&rest, nil)
 			continue
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNREFUSED):
 			continue
 		case err != nil:
 			return fmt.Errorf("receiving answers of %s: %w", s.load.To, err)
 		}
-		now := time.Since(s.began).Nanoseconds()
+		last = time.Now()
+		now := last.Sub(s.began).Nanoseconds()
 		for i := range n {
 			s.take(p.octets[i][:p.headers[i].length], now)
 		}

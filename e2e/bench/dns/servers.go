@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -154,15 +153,18 @@ func (b *bench) coredns(ctx context.Context) (*server, error) {
 	return s, s.await(ctx)
 }
 
+// find returns the path of a program of Debian, also one for administrators only, or nothing.
+func find(name string) string {
+	for _, candidate := range []string{name, "/usr/sbin/" + name} {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
 // knot starts Debian's Knot with a zone file and one worker.
 func (b *bench) knot(ctx context.Context) (*server, error) {
-	path, err := exec.LookPath("knotd")
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/knotd")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("knot is a reference and is not installed (apt-get install knot): %w", err)
-	}
 	addr, err := free(ctx)
 	if err != nil {
 		return nil, err
@@ -190,7 +192,7 @@ zone:
 			return nil, fmt.Errorf("configuring Knot: %w", err)
 		}
 	}
-	s, err := b.program(ctx, "knot", addr, path, "-c", filepath.Join(dir, "knot.conf"))
+	s, err := b.program(ctx, "knot", addr, b.knotd, "-c", filepath.Join(dir, "knot.conf"))
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +276,7 @@ func (s *server) check() error {
 		message.SetQuestion(test.name, test.qtype)
 		message.SetEdns0(1232, false)
 		client := &miekg.Client{Timeout: time.Second}
-		got, _, err := client.Exchange(message, net.JoinHostPort(s.addr.Addr().String(), fmt.Sprint(s.addr.Port())))
+		got, _, err := client.Exchange(message, s.addr.String())
 		if err != nil {
 			return err
 		}
