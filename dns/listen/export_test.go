@@ -1,5 +1,11 @@
 package listen
 
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
 // BusyEngines returns how many engines got a packet.
 func BusyEngines(s *Server) (n int) {
 	for _, e := range s.engines {
@@ -18,4 +24,14 @@ func Idle(s *Server) int {
 	s.connections.mu.Lock()
 	defer s.connections.mu.Unlock()
 	return s.connections.idle.Len()
+}
+
+// Break replaces the socket of the first engine by something that is none; it notices at the next packet.
+func Break(s *Server) error {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = null.Close() }()
+	return unix.Dup3(int(null.Fd()), s.engines[0].fd, unix.O_CLOEXEC)
 }

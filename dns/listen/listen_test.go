@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
+
 	"github.com/hansa-dev/hansa/dns/listen"
 )
 
@@ -438,5 +440,43 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		if got != 0 {
 			t.Errorf("%s: %v allocations per query, want none", addr, got)
 		}
+	}
+}
+
+// TestBrokenSocket ends the server with an error instead of leaving it half deaf.
+func TestBrokenSocket(t *testing.T) {
+	s, err := listen.New(listen.Options{UDP: []string{"127.0.0.1:0"}, Engines: 1}, listen.HandlerFunc(echo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Run(t.Context()) }()
+	conn := dial(t, "udp", s.Addrs(listen.UDP)[0])
+	ask(t, conn, "hello")
+	if err := listen.Break(s); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = conn.Write([]byte("hello"))
+	select {
+	case err := <-done:
+		if want := "receiving on udp " + s.Addrs(listen.UDP)[0].String(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error that says %q", err, want)
+		}
+	case <-time.After(patience):
+		t.Fatal("the server goes on")
+	}
+}
+
+// TestSmallQueueIsTold logs when the kernel gives less than was asked for.
+func TestSmallQueueIsTold(t *testing.T) {
+	var said []string
+	log := funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{})
+	o := listen.Options{UDP: []string{"127.0.0.1:0"}, TCP: []string{}, Engines: 1, SocketBuffer: 1<<31 - 1, Log: log}
+	s, _ := start(t, o, listen.HandlerFunc(echo))
+	if got := s.Stats().ReceiveBuffer; got >= o.SocketBuffer || got <= 0 {
+		t.Errorf("the kernel gives %d octets of %d", got, o.SocketBuffer)
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "net.core.rmem_max") {
+		t.Errorf("logged %q", said)
 	}
 }

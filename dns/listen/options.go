@@ -28,7 +28,7 @@ type Options struct {
 	SocketBuffer int // octets that the kernel may queue per UDP socket and direction: 4 MiB
 	Waiting      int // UDP queries that wait in a Waiter at a time: 256
 
-	Connections int // in all; the one that was idle for longest makes room for a new one: 4096
+	Connections int // in all; the one that was idle for longest makes room for a new one: 2048
 	PerPeer     int // of one IPv4 address or IPv6 /64: 256
 
 	IdleTimeout  time.Duration // between queries of a connection: 20 s
@@ -50,7 +50,7 @@ func (o Options) orDefault() Options {
 	o.UDPSize = min(cmp.Or(o.UDPSize, 4096), maxMessage)
 	o.SocketBuffer = cmp.Or(o.SocketBuffer, 4<<20)
 	o.Waiting = cmp.Or(o.Waiting, 256)
-	o.Connections = cmp.Or(o.Connections, 4096)
+	o.Connections = cmp.Or(o.Connections, 2048)
 	o.PerPeer = cmp.Or(o.PerPeer, 256)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 20*time.Second)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, 3*time.Second)

@@ -22,7 +22,7 @@ type listener struct {
 	over Transport
 }
 
-// patience is how long accept waits after an error that may pass, such as too many open files.
+// patience is how long accept rests after an error that may pass, such as too many open files.
 const patience = 50 * time.Millisecond
 
 // accept serves connections until the listener is closed.
@@ -30,20 +30,24 @@ func (s *Server) accept(l *listener) error {
 	if l.over == HTTPS {
 		return s.acceptHTTPS(l)
 	}
+	failing := false
 	for {
 		conn, err := l.AcceptTCP()
 		switch {
 		case err == nil:
+			failing = false
 			s.serve(conn, l.over)
+			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil
-		default:
-			s.log.Error(err, "a connection was not accepted; if files are what is missing, raise the limit (ulimit -n)", "address", l.addr.String())
-			select {
-			case <-time.After(patience):
-			case <-s.ctx.Done():
-				return nil
-			}
+		case !failing:
+			failing = true
+			s.log.Error(err, "no connections are accepted for now; if files are what is missing, raise the limit (ulimit -n)", "address", l.addr.String())
+		}
+		select {
+		case <-time.After(patience):
+		case <-s.ctx.Done():
+			return nil
 		}
 	}
 }
