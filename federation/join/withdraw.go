@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -17,6 +18,7 @@ import (
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/hansa-dev/hansa/federation/api"
+	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
 // hubWriter is how the hub signs what it writes into members (metadata.managedFields): its user agent.
@@ -91,19 +93,37 @@ func (j *Joiner) clearExport(ctx context.Context, export *unstructured.Unstructu
 	return nil
 }
 
+// verdicts are the conditions that the hub writes, always all of them, with the reasons that it gives.
+func verdicts() map[string][]string {
+	return map[string][]string{
+		clusterset.ConditionValid: {clusterset.ReasonValid, clusterset.ReasonNoService, clusterset.ReasonInvalidServiceType},
+		clusterset.ConditionReady: {clusterset.ReasonExported, clusterset.ReasonPending, clusterset.ReasonFailed},
+		clusterset.ConditionConflict: {
+			clusterset.ReasonNoConflicts, clusterset.PortConflict, clusterset.TypeConflict, clusterset.SessionAffinityConflict,
+			clusterset.SessionAffinityConfigConflict, clusterset.LabelsConflict, clusterset.AnnotationsConflict,
+			clusterset.InternalTrafficPolicyConflict, clusterset.TrafficDistributionConflict, clusterset.IPFamilyConflict,
+		},
+	}
+}
+
 // withoutVerdicts takes from a ServiceExport the conditions that the hub wrote, and tells whether there were any. Without
-// conditions an export is one that nobody has looked at, which is what it is from now on.
+// conditions an export is one that nobody has looked at, which is what it is from now on. API servers do not always note who
+// wrote what, so the hub's are told by what they say: all of them are there, with reasons that the hub gives, and none is
+// noted as somebody else's.
 func withoutVerdicts(export *unstructured.Unstructured) bool {
 	conditions, _, err := unstructured.NestedSlice(export.Object, "status", "conditions")
 	if err != nil {
 		return false
 	}
+	ours := verdicts()
 	theirs := slices.DeleteFunc(slices.Clone(conditions), func(entry any) bool {
-		condition, ok := entry.(map[string]any)
-		kind, isText := condition["type"].(string)
-		return ok && isText && byHub(export.GetManagedFields(), kind)
+		condition, _ := entry.(map[string]any)
+		kind, _ := condition["type"].(string)
+		reason, _ := condition["reason"].(string)
+		first, _, _ := strings.Cut(reason, ",") // those of several conflicts are joined
+		return slices.Contains(ours[kind], first) && !byOther(export.GetManagedFields(), kind)
 	})
-	if len(theirs) == len(conditions) {
+	if len(conditions)-len(theirs) != len(ours) {
 		return false
 	}
 	if len(theirs) == 0 {
@@ -113,8 +133,8 @@ func withoutVerdicts(export *unstructured.Unstructured) bool {
 	return unstructured.SetNestedSlice(export.Object, theirs, "status", "conditions") == nil
 }
 
-// byHub tells whether the hub is who wrote the status of a condition last, as the API server has noted.
-func byHub(entries []metav1.ManagedFieldsEntry, condition string) bool {
+// byOther tells whether the API server has noted that somebody else than the hub wrote the status of a condition last.
+func byOther(entries []metav1.ManagedFieldsEntry, condition string) bool {
 	type fields struct {
 		Status struct {
 			Conditions map[string]struct {
@@ -127,7 +147,7 @@ func byHub(entries []metav1.ManagedFieldsEntry, condition string) bool {
 		return false
 	}
 	return slices.ContainsFunc(entries, func(entry metav1.ManagedFieldsEntry) bool {
-		if entry.Manager != hubWriter || entry.FieldsV1 == nil {
+		if entry.Manager == hubWriter || entry.FieldsV1 == nil {
 			return false
 		}
 		var owned fields

@@ -20,8 +20,14 @@ import (
 	"github.com/hansa-dev/hansa/federation/join"
 )
 
-// verdict is a condition of a ServiceExport as a writer leaves it in the status and in managedFields.
-type verdict struct{ kind, by string }
+// verdict is a condition of a ServiceExport as a writer leaves it in the status, and in managedFields if the API server notes
+// writers.
+type verdict struct{ kind, reason, by string }
+
+// byHub are the conditions that the hub writes.
+func byHub(noted string) []verdict {
+	return []verdict{{"Valid", "Valid", noted}, {"Ready", "Exported", noted}, {"Conflict", "PortConflict,LabelsConflict", noted}}
+}
 
 func exported(name string, verdicts ...verdict) *unstructured.Unstructured {
 	made := &unstructured.Unstructured{Object: map[string]any{
@@ -31,7 +37,10 @@ func exported(name string, verdicts ...verdict) *unstructured.Unstructured {
 	var conditions []any
 	var fields []metav1.ManagedFieldsEntry
 	for _, v := range verdicts {
-		conditions = append(conditions, map[string]any{"type": v.kind, "status": "True", "reason": "Because", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+		conditions = append(conditions, map[string]any{"type": v.kind, "status": "True", "reason": v.reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+		if v.by == "" {
+			continue
+		}
 		text := fmt.Sprintf(`{"f:status":{"f:conditions":{"k:{\"type\":\"%s\"}":{".":{},"f:status":{},"f:type":{}}}}}`, v.kind)
 		fields = append(fields, metav1.ManagedFieldsEntry{
 			Manager: v.by, Operation: metav1.ManagedFieldsOperationUpdate, Subresource: "status", APIVersion: mcsv1beta1.GroupVersion.String(),
@@ -62,9 +71,12 @@ func TestWithoutVerdicts(t *testing.T) {
 		want    []string // conditions that are left
 		changed bool
 	}{
-		"Ours":    {reason: "nobody takes the export any more", export: exported("web", verdict{"Valid", "hansa-hub"}, verdict{"Ready", "hansa-hub"}), changed: true},
-		"Theirs":  {reason: "another implementation has the cluster too", export: exported("web", verdict{"Valid", "cilium"}), want: []string{"Valid"}},
-		"Both":    {reason: "who wrote it last says it", export: exported("web", verdict{"Valid", "cilium"}, verdict{"Ready", "hansa-hub"}), want: []string{"Valid"}, changed: true},
+		"Ours":    {reason: "nobody takes the export any more", export: exported("web", byHub("")...), changed: true},
+		"Noted":   {reason: "so says the API server", export: exported("web", byHub("hansa-hub")...), changed: true},
+		"Theirs":  {reason: "another implementation has the cluster too, and the same words", export: exported("web", byHub("other")...), want: []string{"Valid", "Ready", "Conflict"}},
+		"Some":    {reason: "the hub writes all three", export: exported("web", byHub("")[:2]...), want: []string{"Valid", "Ready"}},
+		"Reasons": {reason: "the hub gives no such reason", export: exported("web", append(byHub("")[:2], verdict{"Conflict", "Because", ""})...), want: []string{"Valid", "Ready", "Conflict"}},
+		"Beside":  {reason: "what others add stays", export: exported("web", append(byHub(""), verdict{"Mine", "Valid", ""})...), want: []string{"Mine"}, changed: true},
 		"Nothing": {reason: "nobody has looked at it yet", export: exported("web")},
 		"Odd": {reason: "what no API server wrote is left alone", export: &unstructured.Unstructured{Object: map[string]any{
 			"status": map[string]any{"conditions": "odd"},
@@ -101,21 +113,21 @@ func TestUnjoinWithdrawsServices(t *testing.T) {
 			&corev1.Service{ObjectMeta: meta("web", nil)},
 			&discoveryv1.EndpointSlice{ObjectMeta: meta("derived-web-m2", derived)},
 			&discoveryv1.EndpointSlice{ObjectMeta: meta("web-1", other)},
-			exported("web", verdict{"Valid", "hansa-hub"}, verdict{"Ready", "hansa-hub"}),
-			exported("theirs", verdict{"Valid", "other"}),
+			exported("web", byHub("hansa-hub")...),
+			exported("theirs", byHub("other")...),
 		}
 	}
-	everything := []string{"import bare", "import theirs", "import web", "service derived-web", "service web", "slice derived-web-m2", "slice web-1", "export theirs [Valid]", "export web [Valid Ready]"}
+	everything := []string{"import bare", "import theirs", "import web", "service derived-web", "service web", "slice derived-web-m2", "slice web-1", "export theirs [Valid Ready Conflict]", "export web [Valid Ready Conflict]"}
 	tests := map[string]struct {
 		binding client.Object
 		dry     bool
 		want    []string
 	}{
-		"Alone":     {want: []string{"import bare", "import theirs", "service web", "slice web-1", "export theirs [Valid]", "export web []"}},
+		"Alone":     {want: []string{"import bare", "import theirs", "service web", "slice web-1", "export theirs [Valid Ready Conflict]", "export web []"}},
 		"Rehearsal": {dry: true, want: everything},
 		"OwnBinding": {
 			binding: binding("hansa-member:" + hub.Namespace + ":" + hub.Name),
-			want:    []string{"import bare", "import theirs", "service web", "slice web-1", "export theirs [Valid]", "export web []"},
+			want:    []string{"import bare", "import theirs", "service web", "slice web-1", "export theirs [Valid Ready Conflict]", "export web []"},
 		},
 		"OtherHub": {binding: binding("hansa-member:" + hub.Namespace + ":m1-other"), want: everything},
 	}
