@@ -14,7 +14,7 @@
 //	more addresses than fit into UDP         as many as fit, others each time, all of them over TCP; not in static zones: these
 //	                                         are truncated (TC)
 //	type ANY                                 records of one type (RFC 8482)
-//	AXFR, IXFR                               REFUSED
+//	AXFR, IXFR                               for secondaries, with their TSIG key; others REFUSED
 //	class CH                                 version.bind, hostname.bind and their kin, if given; others REFUSED
 //	not a query, or not one question         NOTIMP, FORMERR
 package dns

@@ -8,6 +8,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/hansa-dev/hansa/dns/forward"
+	"github.com/hansa-dev/hansa/dns/transfer"
 	"github.com/hansa-dev/hansa/dns/zone"
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
@@ -40,7 +41,8 @@ type Options struct {
 	// server has a random one that it changes daily.
 	CookieSecrets [][16]byte
 
-	Forward *forward.Forwarder // for names in no zone of ours; nil: REFUSED
+	Forward  *forward.Forwarder // for names in no zone of ours; nil: REFUSED
+	Transfer *transfer.Server   // to secondaries; nil: REFUSED
 
 	Now func() time.Time // time.Now
 	Log logr.Logger      // zero: none

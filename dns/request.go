@@ -10,6 +10,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"github.com/hansa-dev/hansa/dns/listen"
+	"github.com/hansa-dev/hansa/dns/transfer"
 	"github.com/hansa-dev/hansa/dns/zone"
 )
 
@@ -32,6 +33,8 @@ type request struct {
 	cookie []byte
 	fresh  bool // the cookie is one of ours, and young
 	subnet *miekg.EDNS0_SUBNET
+
+	signature *transfer.Signature // nil: the query has no TSIG
 }
 
 var (
@@ -63,7 +66,10 @@ func (q *request) read() error {
 }
 
 func (q *request) readOPT() error {
-	for _, rr := range q.msg.Extra {
+	for i, rr := range q.msg.Extra {
+		if rr.Header().Rrtype == miekg.TypeTSIG && i < len(q.msg.Extra)-1 {
+			return errFormat // RFC 8945, 5.1
+		}
 		opt, ok := rr.(*miekg.OPT)
 		if !ok {
 			continue
@@ -89,10 +95,10 @@ func (q *request) readOPT() error {
 	return q.readOptions()
 }
 
-// misplaced tells whether a section other than the last has an OPT.
+// misplaced tells whether a section other than the last has what belongs there.
 func misplaced(section []miekg.RR) bool {
 	for _, rr := range section {
-		if rr.Header().Rrtype == miekg.TypeOPT {
+		if t := rr.Header().Rrtype; t == miekg.TypeOPT || t == miekg.TypeTSIG {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"encoding/binary"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
-// Responder answers queries. It is a listen.Handler and listen.Waiter, for any number of goroutines.
+// Responder answers queries. It is a listen.Handler, listen.Waiter and listen.Streamer, for any number of goroutines.
 type Responder struct {
 	options Options
 	now     func() time.Time
@@ -32,8 +33,9 @@ type Responder struct {
 }
 
 var (
-	_ listen.Handler = (*Responder)(nil)
-	_ listen.Waiter  = (*Responder)(nil)
+	_ listen.Handler  = (*Responder)(nil)
+	_ listen.Waiter   = (*Responder)(nil)
+	_ listen.Streamer = (*Responder)(nil)
 )
 
 // New returns a responder that answers from the snapshot there is. To follow later ones it has to Run.
@@ -84,11 +86,17 @@ func (r *Responder) tree(old *zone.Tree, snapshot *clusterset.Snapshot, from zon
 	return tree
 }
 
-// Run follows the snapshots until ctx ends.
+// Run follows the snapshots, and tells secondaries of changes, until ctx ends.
 func (r *Responder) Run(ctx context.Context) {
 	var snapshots Snapshots = clusterset.NewLatest(r.views.snapshot)
 	if r.options.Snapshots != nil {
 		snapshots = r.options.Snapshots
+	}
+	if transfers := r.options.Transfer; transfers != nil {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { transfers.Run(ctx) })
+		r.announce()
 	}
 	sweep := time.NewTicker(r.options.Unused / 4)
 	defer sweep.Stop()
@@ -115,6 +123,7 @@ func (r *Responder) followTo(snapshot *clusterset.Snapshot) {
 	}
 	r.views.follow(snapshot)
 	r.arrived.Store(r.now().UnixNano())
+	r.announce()
 }
 
 // Sequence returns that of the snapshot from which the default asker is answered.

@@ -41,6 +41,9 @@ func (r *Responder) slow(ctx context.Context, dst, message []byte, from listen.S
 	}
 	base := len(dst)
 	dst = r.pack(dst, q, a)
+	if q.signature != nil {
+		dst = signed(dst, base, q.signature)
+	}
 	r.countSlow(q, a, dst[base:])
 	return dst
 }
@@ -73,13 +76,16 @@ func (r *Responder) countSlow(q *request, a *answer, response []byte) {
 
 // answer decides what is said. It reports false when upstreams have to be asked and wait is not set.
 func (r *Responder) answer(ctx context.Context, q *request, a *answer, wait bool) bool {
+	if q.msg.IsTsig() != nil && !r.verify(q, a) {
+		return true
+	}
 	switch {
 	case q.class == miekg.ClassCHAOS:
 		r.chaos(q, a)
 	case q.class != miekg.ClassINET:
 		a.refuse(miekg.ExtendedErrorCodeNotAuthoritative)
 	case q.rrtype == miekg.TypeAXFR || q.rrtype == miekg.TypeIXFR:
-		a.refuse(miekg.ExtendedErrorCodeProhibited)
+		r.transfer(q, a)
 	case nonsense(q.rrtype):
 		a.rcode = miekg.RcodeFormatError
 	case q.rrtype == miekg.TypeMAILA || q.rrtype == miekg.TypeMAILB:
