@@ -69,23 +69,39 @@ func (e *engine) open(addr netip.AddrPort, shared bool) (err error) {
 	return err
 }
 
+// option is one of setsockopt(2).
+type option struct{ level, name, value int }
+
 // configure sets what a socket needs before it is bound.
 func (e *engine) configure(addr netip.Addr) error {
 	if err := e.enlarge(); err != nil {
 		return err
 	}
-	if addr.Is6() {
-		if err := e.set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+	for _, o := range options(addr) {
+		if err := e.set(o.level, o.name, o.value); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// options of a socket that is bound to addr. What routers say about the path's MTU is ignored: believing it would let
+// strangers have responses fragmented, and fragments can be forged.
+func options(addr netip.Addr) []option {
+	var found []option
+	if addr.Is6() {
+		found = append(found, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
+			option{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT})
+	} else {
+		found = append(found, option{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT})
+	}
 	switch {
 	case !addr.IsUnspecified():
-		return nil
+		return found
 	case addr.Is6():
-		return e.set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		return append(found, option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1})
 	default:
-		return e.set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		return append(found, option{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
 	}
 }
 
