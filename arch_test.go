@@ -33,6 +33,7 @@ var rooms = []room{
 	{path: "federation/status", floor: 1, pure: true},
 	{path: "federation/clusterset", floor: 1, pure: true},
 	{path: "federation/servicepolicy", floor: 2, pure: true}, // says things about the table above
+	{path: "dns/zone", floor: 2, pure: true},                 // what the table above says in names and records
 	{path: "e2e/lab/wan/link", floor: 1, pure: true},
 	{path: "federation/sync/plan", floor: 2, pure: true}, // puts the three above together
 
@@ -41,9 +42,12 @@ var rooms = []room{
 	{path: "e2e/lab", floor: 3}, // a library: it knows clusters, and nothing of the hub
 	{path: "federation/sync", floor: 4},
 	{path: "federation/exports", floor: 4},
+	{path: "dns/listen", floor: 4}, // sockets: it knows nothing of names
 	{path: "federation/imports", floor: 5},
+	{path: "dns", floor: 5},
 	{path: "eastwest/xds", floor: 5},
 	{path: "federation/typeconfig", floor: 5},
+	{path: "eastwest/feed", floor: 6},   // the other end of xds
 	{path: "federation/join", floor: 6}, // grants what the default types of typeconfig need
 
 	{path: "cmd/internal/cli", floor: 7},

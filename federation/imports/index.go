@@ -14,11 +14,11 @@ import (
 type index struct {
 	mu    sync.Mutex
 	owner map[types.NamespacedName]clusterset.Key
-	named map[clusterset.Key]map[types.NamespacedName]bool
+	named map[clusterset.Key][]types.NamespacedName // few each
 }
 
 func newIndex() *index {
-	return &index{owner: map[types.NamespacedName]clusterset.Key{}, named: map[clusterset.Key]map[types.NamespacedName]bool{}}
+	return &index{owner: map[types.NamespacedName]clusterset.Key{}, named: map[clusterset.Key][]types.NamespacedName{}}
 }
 
 // set notes that an object belongs to a service, and returns the one that it belonged to before.
@@ -27,10 +27,7 @@ func (i *index) set(name types.NamespacedName, key clusterset.Key) (was clusters
 	defer i.mu.Unlock()
 	was, had = i.drop(name)
 	i.owner[name] = key
-	if i.named[key] == nil {
-		i.named[key] = map[types.NamespacedName]bool{}
-	}
-	i.named[key][name] = true
+	i.named[key] = append(i.named[key], name)
 	return was, had
 }
 
@@ -46,8 +43,11 @@ func (i *index) drop(name types.NamespacedName) (was clusterset.Key, had bool) {
 		return was, false
 	}
 	delete(i.owner, name)
-	delete(i.named[was], name)
-	if len(i.named[was]) == 0 {
+	left := i.named[was]
+	if at := slices.Index(left, name); at >= 0 {
+		left = slices.Delete(left, at, at+1)
+	}
+	if i.named[was] = left; len(left) == 0 {
 		delete(i.named, was)
 	}
 	return was, true
@@ -57,7 +57,7 @@ func (i *index) drop(name types.NamespacedName) (was clusterset.Key, had bool) {
 func (i *index) of(key clusterset.Key) []types.NamespacedName {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return slices.Collect(maps.Keys(i.named[key]))
+	return slices.Clone(i.named[key])
 }
 
 // keys returns all services that have objects.
