@@ -38,6 +38,9 @@ func movesCommand(ts *testscript.TestScript, neg bool, args []string) {
 	cluster, by := by[0], by[1:]
 	before := intervals(ts, cluster)
 	was := before[len(before)-1].clusters()
+	if slices.Equal(was, slices.Sorted(slices.Values(by))) {
+		ts.Fatalf("clients in %s are answered by %v already", cluster, was)
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), script.Patience)
 	defer cancel()
