@@ -50,6 +50,8 @@ var rooms = []room{
 	{path: "eastwest/feed", floor: 6},   // the other end of xds
 	{path: "federation/join", floor: 6}, // grants what the default types of typeconfig need
 
+	{path: "cmd/internal/dns", floor: 6},
+	{path: "cmd/internal/agent", floor: 7},
 	{path: "cmd/internal/cli", floor: 7},
 	{path: "cmd/internal/hub", floor: 7},
 	{path: "cmd/internal/lab", floor: 7},
