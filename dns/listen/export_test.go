@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -34,4 +35,10 @@ func Break(s *Server) error {
 	}
 	defer func() { _ = null.Close() }()
 	return unix.Dup3(int(null.Fd()), s.engines[0].fd, unix.O_CLOEXEC)
+}
+
+// Parse returns the addresses that one of Options stands for.
+func Parse(written string) ([]netip.AddrPort, error) {
+	p, err := parse(written)
+	return p.addrs, err
 }
