@@ -89,7 +89,13 @@ func (p *Play) Publish() *clusterset.Snapshot {
 }
 
 // Most sets how much of one kind is kept of one member.
-func (p *Play) Most(bytes int) { p.table.most = bytes }
+func (p *Play) Most(bytes int) { p.table.limits.bytes = bytes }
+
+// MostServices and MostEndpoints set how many exports are kept of one member, and how many endpoints of one service.
+func (p *Play) MostServices(n int) { p.table.limits.exports = n }
+
+// MostEndpoints is explained at MostServices.
+func (p *Play) MostEndpoints(n int) { p.table.limits.endpoints = n }
 
 // List tells of all objects of a kind.
 func (p *Play) List(member string, kind Kind, objects ...runtime.Object) {
@@ -109,7 +115,7 @@ func (p *Play) State(member string) ClusterState { return p.table.sites[member].
 
 // LeftOut tells whether the worker of a kind is told to begin anew.
 func (p *Play) LeftOut(member string, kind Kind) bool {
-	return p.table.sites[member].line.full[kind].Load()
+	return p.table.sites[member].line.full[kind].Load() != nil
 }
 
 // Inbox is what workers tell, with nobody who takes it.

@@ -152,11 +152,13 @@ type sliceFact struct {
 type sliceStore struct {
 	byName map[key]*sliceFact
 	heads  map[key]*sliceFact
-	ports  map[[2]clusterset.TargetPort][]clusterset.TargetPort // one copy of each short list
+	// weights are the sums by service.
+	weights map[key]int
+	ports   map[[2]clusterset.TargetPort][]clusterset.TargetPort // one copy of each short list
 }
 
 func newSliceStore() sliceStore {
-	return sliceStore{map[key]*sliceFact{}, map[key]*sliceFact{}, map[[2]clusterset.TargetPort][]clusterset.TargetPort{}}
+	return sliceStore{map[key]*sliceFact{}, map[key]*sliceFact{}, map[key]int{}, map[[2]clusterset.TargetPort][]clusterset.TargetPort{}}
 }
 
 func (s *sliceStore) names() []key { return slices.Collect(maps.Keys(s.byName)) }
@@ -175,6 +177,7 @@ func (s *sliceStore) put(i item) (services []key) {
 	service := key{Namespace: i.name.Namespace, Name: i.slice.service}
 	i.slice.ports = s.share(i.slice.ports)
 	s.byName[i.name] = i.slice
+	s.weights[service] += i.slice.weight()
 	if head := s.heads[service]; head != nil {
 		i.slice.next, head.next = head.next, i.slice
 	} else {
@@ -186,7 +189,13 @@ func (s *sliceStore) put(i item) (services []key) {
 	return services
 }
 
+// weight is what a slice counts for in the bound of its service.
+func (f *sliceFact) weight() int { return 1 + len(f.endpoints) }
+
 func (s *sliceStore) unlink(service key, slice *sliceFact) {
+	if s.weights[service] -= slice.weight(); s.weights[service] == 0 {
+		delete(s.weights, service)
+	}
 	head := s.heads[service]
 	switch {
 	case head == slice && slice.next == nil:

@@ -13,6 +13,12 @@ import (
 const (
 	// maxKnown bounds what is known of one kind in one cluster.
 	maxKnown = 256 << 20
+	// maxExports bounds the services that one cluster exports: each may be written into all the others. Kubernetes is tested
+	// with as many in one cluster.
+	maxExports = 10_000
+	// maxEndpoints bounds the endpoints of one service in one cluster; an EndpointSlice counts as one more. All of them are
+	// looked at when one changes, and sent to every client.
+	maxEndpoints = 20_000
 	// maxWaiting bounds what one cluster has told and nobody has taken in yet. Its workers wait then, and their API server for
 	// them.
 	maxWaiting = 16 << 20
@@ -20,9 +26,42 @@ const (
 	maxAnswer = 64 << 20
 )
 
-func tooMuch(kind Kind) error {
-	return fmt.Errorf("the cluster has more in its %ss than the %d MiB that the hub keeps of one cluster, and what is beyond is not used: "+
-		"delete those that are not needed", kind, maxKnown>>20)
+// limits are those bounds that tests make smaller.
+type limits struct{ bytes, exports, endpoints int }
+
+var defaultLimits = limits{bytes: maxKnown, exports: maxExports, endpoints: maxEndpoints}
+
+// excess says what a cluster has too much of. What is beyond is left out until it fits.
+type excess struct{ message string }
+
+// Error implements error.
+func (e *excess) Error() string { return e.message }
+
+func tooMuch(kind Kind) *excess {
+	return &excess{fmt.Sprintf("the cluster has more in its %ss than the %d MiB that the hub keeps of one cluster, and what is beyond is not used: "+
+		"delete those that are not needed", kind, maxKnown>>20)}
+}
+
+// excess returns why an object is left out, in place of what is held of it; nil when it fits.
+func (s *site) excess(kind Kind, i, held *item) *excess {
+	most := &s.table.limits
+	switch grows := i.size() - held.size(); {
+	case grows > 0 && s.sizes[kind]+grows > most.bytes:
+		return tooMuch(kind)
+	case kind == kindExports && i.export != nil && held.export == nil && len(s.exports) >= most.exports:
+		return &excess{fmt.Sprintf("the cluster exports more than the %d services that the hub takes from one cluster, and %s and others are not used: delete ServiceExports that are not needed",
+			most.exports, i.name)}
+	case kind == kindSlices && i.slice != nil:
+		service, before := key{Namespace: i.name.Namespace, Name: i.slice.service}, 0
+		if held.slice != nil && held.slice.service == i.slice.service {
+			before = held.slice.weight()
+		}
+		if more := i.slice.weight() - before; more > 0 && s.slices.weights[service]+more > most.endpoints {
+			return &excess{fmt.Sprintf("service %s has more than the %d endpoints that the hub takes of one service from one cluster, and what is beyond is not used: spread it over several services",
+				service, most.endpoints)}
+		}
+	}
+	return nil
 }
 
 // Sizes in bytes, about.

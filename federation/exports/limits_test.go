@@ -124,3 +124,86 @@ func TestTooMuch(t *testing.T) {
 		t.Errorf("the member that has less now is %+v", c1)
 	}
 }
+
+// A member that exports too many services, or one with too many endpoints, keeps what fits, says so, and hurts nobody else.
+func TestTooMany(t *testing.T) {
+	type state = exports.ClusterState
+	message := func(s state, kind exports.Kind) string {
+		if s.Watches[kind].State != exports.StateUnreachable {
+			return ""
+		}
+		return s.Watches[kind].Message
+	}
+	flood := func(p *exports.Play, member string, services, slices int) {
+		for i := range services {
+			name := fmt.Sprintf("web-%d", i)
+			p.Put(member, exports.Services, service(name))
+			p.Put(member, exports.Exports, export(name))
+		}
+		for i := range slices {
+			p.Put(member, exports.Slices, endpoints("web-0", fmt.Sprintf("web-0-%d", i), fmt.Sprintf("10.0.0.%d", i), fmt.Sprintf("10.0.1.%d", i)))
+		}
+		p.Publish()
+	}
+	cases := []struct {
+		reason           string
+		services, slices int
+		exports, found   int    // of the services and endpoints
+		of               string // kind that the state tells of
+		says             string
+	}{
+		{"as many as there may be", 5, 3, 5, 6, "", ""},
+		{"too many services", 6, 1, 5, 2, "ServiceExport", "shop/web-5 and others are not used: delete ServiceExports"},
+		{"too many endpoints of one service", 2, 4, 2, 6, "EndpointSlice", "service shop/web-0 has more than the 10 endpoints"},
+	}
+	for _, tc := range cases {
+		t.Run(tc.reason, func(t *testing.T) {
+			p := exports.NewPlay(logr.Discard(), time.Now, "c1", "c2")
+			p.MostServices(5)
+			p.MostEndpoints(10) // a slice with two endpoints counts three
+			flood(p, "c1", tc.services, tc.slices)
+			flood(p, "c2", 5, 3)
+			c1, c2 := p.State("c1"), p.State("c2")
+			if c1.Exports != tc.exports || c1.Endpoints != tc.found {
+				t.Errorf("the member has %d exports and %d endpoints, want %d and %d", c1.Exports, c1.Endpoints, tc.exports, tc.found)
+			}
+			for _, kind := range []exports.Kind{exports.Exports, exports.Slices} {
+				said := message(c1, kind)
+				if want := kind.String() == tc.of; (said != "") != want || want && !strings.Contains(said, tc.says) || p.LeftOut("c1", kind) != want {
+					t.Errorf("of its %ss it is said: %q", kind, said)
+				}
+			}
+			if c2.Exports != 5 || c2.Endpoints != 6 || p.LeftOut("c2", exports.Exports) || p.LeftOut("c2", exports.Slices) {
+				t.Errorf("the other member is %+v", c2)
+			}
+		})
+	}
+}
+
+// What is the same as before, or less, is always taken in, and what went makes room.
+func TestTooManyMakesRoom(t *testing.T) {
+	p := exports.NewPlay(logr.Discard(), time.Now, "c1")
+	p.MostServices(1)
+	p.MostEndpoints(5)
+	p.Put("c1", exports.Services, service("web"))
+	p.Put("c1", exports.Exports, export("web"))
+	p.Put("c1", exports.Exports, export("web")) // again
+	p.Put("c1", exports.Slices, endpoints("web", "web-1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"))
+	p.Put("c1", exports.Slices, endpoints("web", "web-1", "10.0.0.1", "10.0.0.9", "10.0.0.3", "10.0.0.4"))
+	p.Put("c1", exports.Slices, endpoints("web", "web-1", "10.0.0.1"))
+	p.Put("c1", exports.Slices, endpoints("web", "web-2", "10.0.0.2", "10.0.0.3"))
+	p.Publish()
+	if s := p.State("c1"); s.Endpoints != 3 || p.LeftOut("c1", exports.Slices) || p.LeftOut("c1", exports.Exports) {
+		t.Fatalf("what fits was left out: %+v", s)
+	}
+	p.Put("c1", exports.Slices, endpoints("db", "web-1", "10.0.0.1")) // moves to another service
+	p.Gone("c1", exports.Slices, "shop", "web-2")
+	p.Put("c1", exports.Slices, endpoints("web", "web-3", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"))
+	p.Gone("c1", exports.Exports, "shop", "web")
+	p.Put("c1", exports.Services, service("db"))
+	p.Put("c1", exports.Exports, export("db"))
+	p.Publish()
+	if s := p.State("c1"); s.Endpoints != 1 || s.Exports != 1 || p.LeftOut("c1", exports.Slices) || p.LeftOut("c1", exports.Exports) {
+		t.Errorf("what went makes no room: %+v", s)
+	}
+}

@@ -41,7 +41,7 @@ type line struct {
 	site   *site
 	cancel context.CancelFunc
 	wake   []chan struct{}
-	full   [kinds]atomic.Bool // something was left out: the worker has to begin anew
+	full   [kinds]atomic.Pointer[excess] // something was left out: the worker has to begin anew
 }
 
 // hurry cuts short the pauses of workers that failed.

@@ -37,6 +37,10 @@ var (
 		Name: "hansa_snapshot_services",
 		Help: "Services in the newest snapshot, those without a valid export included.",
 	})
+	leftOut = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hansa_exports_left_out_total",
+		Help: "Objects of a cluster that were not taken in, since it has more than the hub keeps of one cluster.",
+	}, []string{"cluster", "kind"})
 	archiveWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "hansa_exports_archive_writes_total",
 		Help: "Shards of what is known of a cluster that were written to ConfigMaps.",
@@ -52,7 +56,7 @@ var (
 // Collectors returns the metrics of this package for registration.
 func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		eventsSeen, watchRunning, watchStarts, publishDelay, snapshotSequence, snapshotServices, clusterEndpoints, ages, archiveWrites,
+		eventsSeen, watchRunning, watchStarts, publishDelay, snapshotSequence, snapshotServices, clusterEndpoints, ages, archiveWrites, leftOut,
 	}
 }
 
@@ -115,6 +119,7 @@ func forgetCluster(cluster string) {
 	watchStarts.DeletePartialMatch(labels)
 	clusterEndpoints.DeletePartialMatch(labels)
 	archiveWrites.DeletePartialMatch(labels)
+	leftOut.DeletePartialMatch(labels)
 	ages.mu.Lock()
 	delete(ages.since, cluster)
 	ages.mu.Unlock()

@@ -26,7 +26,8 @@ type site struct {
 	slices   sliceStore
 	nodes    nodeStore
 	property string
-	sizes    [kinds]int // of what is held, in bytes, about
+	sizes    [kinds]int    // of what is held, in bytes, about
+	told     [kinds]string // what was logged last of what is left out
 
 	record *Record // restored; nil once everything has been listed
 
@@ -154,8 +155,8 @@ func (s *site) names(kind Kind) []key {
 func (s *site) put(kind Kind, i item) {
 	held := s.held(kind, i.name)
 	grows := i.size() - held.size()
-	if grows > 0 && s.sizes[kind]+grows > s.table.most {
-		s.leaveOut(kind)
+	if why := s.excess(kind, &i, &held); why != nil {
+		s.leaveOut(kind, why)
 		return
 	}
 	if kind != kindProperty { // of which there is one
@@ -203,11 +204,18 @@ func (s *site) held(kind Kind, name key) item {
 
 // leaveOut notes that there is more of a kind than is kept, and has its worker begin anew: until everything fits, the site is
 // out of step, and says so.
-func (s *site) leaveOut(kind Kind) {
-	s.feeds[kind].state, s.feeds[kind].message = StateUnreachable, tooMuch(kind).Error()
+func (s *site) leaveOut(kind Kind, why *excess) {
+	leftOut.WithLabelValues(s.member.Name, kind.String()).Inc()
+	if s.line != nil && !s.line.full[kind].CompareAndSwap(nil, why) {
+		if first := s.line.full[kind].Load(); first != nil {
+			why = first // one of them is told
+		}
+	}
+	s.feeds[kind].state, s.feeds[kind].message = StateUnreachable, why.message
 	s.table.stale[s] = struct{}{}
-	if s.line != nil {
-		s.line.full[kind].Store(true)
+	if s.told[kind] != why.message { // not at every list
+		s.told[kind] = why.message
+		s.table.log.Info("A part of what a member has is left out", "cluster", s.member.Name, "kind", kind.String(), "reason", why.message)
 	}
 }
 

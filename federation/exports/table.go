@@ -18,7 +18,7 @@ type table struct {
 	log     logr.Logger
 	now     func() time.Time
 	builder *clusterset.Builder
-	most    int // maxKnown
+	limits  limits
 
 	sites   map[string]*site                 // by the member's name
 	infos   map[string]*v1alpha1.ClusterInfo // may come before the member
@@ -42,7 +42,7 @@ func newTable(log logr.Logger, now func() time.Time) *table {
 		log:     log,
 		now:     now,
 		builder: clusterset.NewBuilder(uint64(now().UnixNano())),
-		most:    maxKnown,
+		limits:  defaultLimits,
 		sites:   map[string]*site{},
 		infos:   map[string]*v1alpha1.ClusterInfo{},
 		born:    map[string]time.Time{},

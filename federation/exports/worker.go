@@ -34,6 +34,9 @@ const (
 	// pauseAbsent is the pause while the cluster does not serve the kind, which costs two short answers to see.
 	pauseAbsent   = 2 * time.Second
 	servesTimeout = 10 * time.Second
+	// pauseFull is the least time between two lists while something has to be left out: to list that much again and again would
+	// take the hub's time from other clusters. What was taken in is followed meanwhile.
+	pauseFull = 30 * time.Second
 )
 
 // worker follows one kind in one cluster: it lists, watches from there, and begins anew when that breaks.
@@ -45,7 +48,7 @@ type worker struct {
 	tell    func(seen time.Time, f *fact)
 	now     func() time.Time
 	seen    prometheus.Counter
-	full    *atomic.Bool // the hub had to leave something out
+	full    *atomic.Pointer[excess] // the hub had to leave something out
 
 	budget  budget
 	state   State
@@ -76,8 +79,12 @@ func (w *worker) run(ctx context.Context) {
 		if err != nil {
 			w.fail(ctx, err)
 		}
-		if w.state == StateNotInstalled {
+		var full *excess
+		switch {
+		case w.state == StateNotInstalled:
 			pause = min(pause, pauseAbsent)
+		case errors.As(err, &full) && time.Since(began) < pauseFull:
+			pause = pauseFull
 		}
 		timer := time.NewTimer(pause + rand.N(pause/5)) //nolint:gosec // G404: jitter
 		select {
@@ -94,7 +101,7 @@ func (w *worker) run(ctx context.Context) {
 // once lists the kind in the best version that is served, and watches it until that breaks.
 func (w *worker) once(ctx context.Context) error {
 	var err error
-	w.full.Store(false)
+	w.full.Store(nil)
 	for i := range w.sources {
 		source := &w.sources[i]
 		w.budget.renew()
@@ -168,13 +175,18 @@ func (w *worker) continued(ctx context.Context, s *edition, options metav1.ListO
 // drain tells of events until the watch ends, and returns the version that it has come to.
 func (w *worker) drain(ctx context.Context, events watch.Interface, version string) (string, error) {
 	defer events.Stop()
+	var again <-chan time.Time // when it is to be seen whether everything fits by now
 	for {
 		select {
+		case <-again:
+			return "", w.full.Load()
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case event, open := <-events.ResultChan():
-			if w.full.Load() {
-				return "", tooMuch(w.kind)
+			if again == nil && w.full.Load() != nil {
+				timer := time.NewTimer(pauseFull)
+				defer timer.Stop()
+				again = timer.C
 			}
 			if !open {
 				return version, nil
