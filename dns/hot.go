@@ -34,6 +34,9 @@ type response struct {
 
 // hot answers a plain query, or reports that it does not know how. It does not allocate if dst has room.
 func (r *Responder) hot(dst []byte, q *query, from *listen.Source, fresh bool, now time.Time) ([]byte, bool) {
+	if r.options.Sign != nil && (q.do || signedType(q.rrtype)) {
+		return dst, false
+	}
 	of := r.views.of(from)
 	tree := r.views.current(of)
 	match := tree.Find(q.name())

@@ -61,6 +61,8 @@ type state struct {
 	forwarded     uint64
 	forwardFailed uint64
 	remembered    float64
+	signed        uint64
+	signaturesHit uint64
 }
 
 const (
@@ -76,6 +78,7 @@ const (
 	cacheDesc
 	cacheEntriesDesc
 	upstreamDesc
+	signaturesDesc
 )
 
 func newMetrics(current func() state) *metrics {
@@ -97,6 +100,7 @@ func newMetrics(current func() state) *metrics {
 			cacheDesc:        desc("forward_cache_total", "Forwarded questions by whether the answer was remembered.", "result"),
 			cacheEntriesDesc: desc("forward_cache_entries", "Answers of upstream servers that are remembered."),
 			upstreamDesc:     desc("forward_attempts_total", "Messages sent to upstream servers, by result.", "result"),
+			signaturesDesc:   desc("signatures_total", "Signatures in answers, by whether they were remembered.", "result"),
 		},
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "hansa_dns_response_seconds",
@@ -180,6 +184,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter(cacheDesc, s.forwardMisses, "miss")
 	counter(upstreamDesc, s.forwarded-s.forwardFailed, "answered")
 	counter(upstreamDesc, s.forwardFailed, "failed")
+	counter(signaturesDesc, s.signaturesHit, "remembered")
+	counter(signaturesDesc, s.signed, "made")
 	m.latency.Collect(out)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/hansa-dev/hansa/dns/forward"
+	"github.com/hansa-dev/hansa/dns/sign"
 	"github.com/hansa-dev/hansa/dns/transfer"
 	"github.com/hansa-dev/hansa/dns/zone"
 	"github.com/hansa-dev/hansa/federation/clusterset"
@@ -43,6 +44,7 @@ type Options struct {
 
 	Forward  *forward.Forwarder // for names in no zone of ours; nil: REFUSED
 	Transfer *transfer.Server   // to secondaries; nil: REFUSED
+	Sign     *sign.Signer       // signs answers for those who want that; nil: nobody does
 
 	Now func() time.Time // time.Now
 	Log logr.Logger      // zero: none

@@ -68,7 +68,7 @@ func (a *answer) appendOPT(out []byte, q *request) []byte {
 	if q.do {
 		flags |= flagDO >> 8
 	}
-	if q.co {
+	if a.co {
 		flags |= flagCO >> 8
 	}
 	out = append(out, byte(a.rcode>>4), 0, flags, 0) //nolint:gosec // eight bits

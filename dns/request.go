@@ -161,6 +161,7 @@ type answer struct {
 	apex              *zone.Apex // nil: of no zone
 	subnet            bool       // the answer depends on the client's network,
 	scope             int        // on so many bits of it
+	co                bool       // compact answers are given
 	hostname          string     // for NSID; empty: none
 	cookies           *cookies
 	message           *miekg.Msg // instead of all above but ede: what somebody else says

@@ -36,19 +36,24 @@ func (r *Responder) inZones(q *request, a *answer) bool {
 		a.ede = append(a.ede, miekg.ExtendedErrorCodeStaleAnswer)
 	}
 	a.flags |= flagAA
-	w := walk{tree: tree, q: q, a: a, random: sample(q.msg.Id, q.from.Peer.Port())}
-	w.cut = q.from.Transport == listen.UDP && r.options.Static == nil
+	w := walk{
+		r: r, tree: tree, q: q, a: a, random: sample(q.msg.Id, q.from.Peer.Port()), signs: q.do && r.options.Sign != nil,
+	}
+	w.cut = q.from.Transport == listen.UDP && r.options.Static == nil && !w.signs
 	w.run(q.msg.Question[0].Name, q.wire, match)
+	w.seal()
 	return true
 }
 
 // walk follows a name through a tree.
 type walk struct {
+	r      *Responder
 	tree   *zone.Tree
 	q      *request
 	a      *answer
 	random uint64
 	cut    bool // sets may be sampled
+	signs  bool // the answer is to be signed
 
 	owner string     // of the records found last, in presentation form
 	match zone.Match // found last
@@ -106,6 +111,9 @@ func (w *walk) records(node *zone.Node) {
 	set := node.RRset(w.q.rrtype)
 	if sets := node.RRsets(); w.q.rrtype == miekg.TypeANY && len(sets) > 0 {
 		set = sets[0]
+	}
+	if set == nil && w.ownSigned() {
+		return
 	}
 	if set == nil {
 		w.a.soa(w.match.Apex)

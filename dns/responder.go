@@ -228,5 +228,9 @@ func (r *Responder) state() state {
 		s.forwardHits, s.forwardMisses, s.remembered = stats.Hits, stats.Misses, float64(stats.Remembers)
 		s.forwarded, s.forwardFailed = stats.Attempts, stats.Failures
 	}
+	if r.options.Sign != nil {
+		stats := r.options.Sign.Stats()
+		s.signed, s.signaturesHit = stats.Made, stats.Remembered
+	}
 	return s
 }
