@@ -47,7 +47,7 @@ func certified(t *testing.T) (server, client *tls.Config) {
 func TestTLS(t *testing.T) {
 	server, client := certified(t)
 	client.NextProtos, client.ServerName = []string{"dot"}, "127.0.0.1"
-	s, _ := start(t, listen.Options{TLS: []string{"127.0.0.1:0"}, TLSConfig: server, ReadTimeout: 200 * time.Millisecond}, listen.HandlerFunc(echo))
+	s, _ := start(t, listen.Options{TLS: []string{"127.0.0.1:0"}, TLSConfig: server}, listen.HandlerFunc(echo))
 	addr := s.Addrs(listen.TLS)[0]
 	conn := tls.Client(dial(t, "tcp", addr), client)
 	send(t, conn, "a", "b")
@@ -59,8 +59,13 @@ func TestTLS(t *testing.T) {
 	if got := conn.ConnectionState().NegotiatedProtocol; got != "dot" {
 		t.Errorf("negotiated %q", got)
 	}
-	// Whoever connects and does not shake hands is sent away.
-	if rest := closed(t, dial(t, "tcp", addr)); rest != "" {
+}
+
+// TestNoHandshake sends away who connects and says nothing.
+func TestNoHandshake(t *testing.T) {
+	server, _ := certified(t)
+	s, _ := start(t, listen.Options{TLS: []string{"127.0.0.1:0"}, TLSConfig: server, ReadTimeout: 20 * time.Millisecond}, listen.HandlerFunc(echo))
+	if rest := closed(t, dial(t, "tcp", s.Addrs(listen.TLS)[0])); rest != "" {
 		t.Errorf("without a handshake came %q", rest)
 	}
 	eventually(t, "it is counted", func() bool { return s.Stats().Streams[listen.TLS].TimedOut == 1 })
