@@ -63,6 +63,7 @@ type Source struct {
 	identify  func(*peer.Peer) (Identity, error)
 	log       logr.Logger
 	encoder   ads.Encoder
+	facts     facts
 	metrics   *metrics
 
 	mu    sync.Mutex
@@ -106,7 +107,9 @@ func (s *Source) Admit(ctx context.Context, c ads.Client) (ads.Admission, error)
 		return ads.Admission{}, notMember(who.Cluster)
 	}
 	view := translate.Client{Flavour: flavourOf(c.Node), From: clusterset.Consumer{Cluster: who.Cluster}}
-	view.From.Zone = s.zone(view, c.Node.GetLocality().GetZone())
+	if view.Flavour != translate.Agent {
+		view.From.Zone = s.zone(view, c.Node.GetLocality().GetZone())
+	}
 	return ads.Admission{View: view.String(), Identity: who.Name}, nil
 }
 

@@ -8,8 +8,11 @@
 //
 //	flavour  by the node                                     sees
 //	grpc     user_agent_name begins with gRPC or grpc        listeners, routes, clusters and endpoints by target
-//	agent    metadata hansa.dev/kind is agent                ServiceType: one resource per service
+//	agent    metadata hansa.dev/kind is agent                facts about services and clusters: package servicepb
 //	proxy    everything else                                 complete configuration of a proxy in that cluster
+//
+// An agent is told the facts, from which it makes what it needs for whoever asks: equal for all clusters that may consume a
+// service, so they are encoded once. Its Table sums them up. Its zone makes no view of its own.
 //
 // A view has every service that its cluster may consume, whether a client asks for it or not: one change costs some ten
 // microseconds per view, and a client that comes later, or asks for a name on demand, finds everything there.
@@ -17,6 +20,7 @@ package xds
 
 import (
 	"github.com/hansa-dev/hansa/eastwest/xds/ads"
+	"github.com/hansa-dev/hansa/eastwest/xds/servicepb"
 	"github.com/hansa-dev/hansa/eastwest/xds/translate"
 )
 
@@ -25,5 +29,6 @@ const ServiceType = translate.ServiceType
 
 // Kinds returns the kinds of resources that a Source fills views with, for ads.Config.
 func Kinds() []ads.Kind {
-	return append(ads.DefaultKinds(), ads.Kind{URL: ServiceType, Full: true})
+	return append(ads.DefaultKinds(), ads.Kind{URL: servicepb.ClusterType, Full: true}, ads.Kind{URL: ServiceType, Full: true},
+		ads.Kind{URL: servicepb.TableType, Full: true})
 }
