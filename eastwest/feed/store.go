@@ -1,0 +1,245 @@
+package feed
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// The form of a store's file: the magic, a version, the checksum of what follows, and the content. Numbers are varints,
+// texts are preceded by their length:
+//
+//	sequence  saved (seconds, nanoseconds)  clusters  services
+//	clusters, services: their number, then for each resource its name, its version and its value
+const (
+	magic   = "HANSAFEED"
+	version = 1
+	header  = len(magic) + 1 + 4
+)
+
+// MaxFile is the most that a store's file may have.
+const MaxFile = 256 << 20
+
+// ErrCorrupt marks a file that is not what a Store of this version wrote.
+var ErrCorrupt = errors.New("not a usable snapshot")
+
+var polynomial = crc32.MakeTable(crc32.Castagnoli)
+
+// Resource is one resource as the hub sent it.
+type Resource struct {
+	Name, Version string
+	Value         []byte
+}
+
+// Kept is what a Store keeps. The resources are sorted by name.
+type Kept struct {
+	// Sequence is the number of the snapshot.
+	Sequence uint64
+	// Heard is when the hub was last heard. It is the zero time if there is nothing.
+	Heard              time.Time
+	Clusters, Services []Resource
+}
+
+// Store keeps the last snapshot in a file. It is for one goroutine, and a file is for one Store.
+type Store struct{ path string }
+
+// NewStore returns a store that keeps its snapshot in the file at path. Path with .new and with .corrupt appended are the
+// store's, too; its directory must be there.
+func NewStore(path string) *Store { return &Store{path} }
+
+// Load reads what was saved last; nothing where there is no file. A file that cannot be used is put aside, as PATH.corrupt,
+// for a look at it: then the error is ErrCorrupt and says what is wrong.
+func (s *Store) Load() (Kept, error) {
+	data, err := s.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return Kept{}, nil
+	}
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return Kept{}, fmt.Errorf("reading the saved snapshot: %w", err)
+	}
+	var kept Kept
+	if err == nil {
+		if kept, err = decode(data); err == nil {
+			return kept, nil
+		}
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	aside := s.path + ".corrupt"
+	if moved := os.Rename(s.path, aside); moved != nil {
+		return Kept{}, fmt.Errorf("%s is ignored, and could not be put aside (%w): %w", s.path, moved, err)
+	}
+	return Kept{}, fmt.Errorf("%s is ignored, and is %s now: %w", s.path, aside, err)
+}
+
+// read reads the file, unless it is too large.
+func (s *Store) read() ([]byte, error) {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // an fs.PathError names the file
+	}
+	if !info.Mode().IsRegular() || info.Size() > MaxFile {
+		return nil, fmt.Errorf("%w: it has %d bytes and mode %s, and a file of at most %d bytes was expected", ErrCorrupt, info.Size(), info.Mode(), MaxFile)
+	}
+	return os.ReadFile(s.path) //nolint:wrapcheck // an fs.PathError names the file
+}
+
+// Save replaces what was saved. When it returns without an error, the new snapshot is on disk; until then the old one is.
+func (s *Store) Save(kept Kept) error {
+	data := encode(kept)
+	if len(data) > MaxFile {
+		return fmt.Errorf("saving the snapshot to %s: it has %d bytes, more than %d", s.path, len(data), MaxFile)
+	}
+	if err := s.write(data); err != nil {
+		return fmt.Errorf("saving the snapshot to %s: %w", s.path, err)
+	}
+	return nil
+}
+
+func (s *Store) write(data []byte) error {
+	next := s.path + ".new"
+	file, err := os.OpenFile(next, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // G304: the path is the operator's
+	if err != nil {
+		return err //nolint:wrapcheck // Save says what was attempted
+	}
+	_, err = file.Write(data)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err //nolint:wrapcheck // Save says what was attempted
+	}
+	if err := os.Rename(next, s.path); err != nil {
+		return err //nolint:wrapcheck // Save says what was attempted
+	}
+	directory, err := os.Open(filepath.Dir(s.path))
+	if err != nil {
+		return err //nolint:wrapcheck // Save says what was attempted
+	}
+	return errors.Join(directory.Sync(), directory.Close())
+}
+
+func encode(kept Kept) []byte {
+	size := header + 64
+	for _, list := range [][]Resource{kept.Clusters, kept.Services} {
+		for _, r := range list {
+			size += len(r.Name) + len(r.Version) + len(r.Value) + 16
+		}
+	}
+	data := append(make([]byte, 0, size), magic...)
+	data = append(data, version, 0, 0, 0, 0)
+	data = binary.AppendUvarint(data, kept.Sequence)
+	data = binary.AppendVarint(data, kept.Heard.Unix())
+	data = binary.AppendUvarint(data, uint64(kept.Heard.Nanosecond())) //nolint:gosec // G115: not negative
+	for _, list := range [][]Resource{kept.Clusters, kept.Services} {
+		data = binary.AppendUvarint(data, uint64(len(list)))
+		for _, r := range list {
+			data = appendText(data, r.Name)
+			data = appendText(data, r.Version)
+			data = appendText(data, r.Value)
+		}
+	}
+	binary.BigEndian.PutUint32(data[header-4:], crc32.Checksum(data[header:], polynomial))
+	return data
+}
+
+func appendText[T ~string | ~[]byte](data []byte, text T) []byte {
+	return append(binary.AppendUvarint(data, uint64(len(text))), text...)
+}
+
+func decode(data []byte) (Kept, error) {
+	switch {
+	case len(data) < header || string(data[:len(magic)]) != magic:
+		return Kept{}, fmt.Errorf("it does not begin with %q", magic)
+	case data[len(magic)] != version:
+		return Kept{}, fmt.Errorf("it has version %d, and this program reads version %d", data[len(magic)], version)
+	}
+	if got, want := crc32.Checksum(data[header:], polynomial), binary.BigEndian.Uint32(data[header-4:]); got != want {
+		return Kept{}, fmt.Errorf("the checksum is %08x, not %08x", got, want)
+	}
+	return decodeContent(data[header:])
+}
+
+func decodeContent(content []byte) (Kept, error) {
+	d := &decoder{rest: content}
+	kept := Kept{Sequence: d.number()}
+	seconds, nanoseconds := d.signed(), d.number()
+	if nanoseconds >= uint64(time.Second) {
+		d.fail("a time has %d nanoseconds", nanoseconds)
+	} else {
+		kept.Heard = time.Unix(seconds, int64(nanoseconds)).UTC()
+	}
+	kept.Clusters, kept.Services = d.resources(), d.resources()
+	if d.err == nil && len(d.rest) > 0 {
+		d.fail("%d bytes follow the end", len(d.rest))
+	}
+	if d.err != nil {
+		return Kept{}, d.err
+	}
+	return kept, nil
+}
+
+// decoder reads content. After the first error it reads nothing but zeros.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf(format, args...)
+	}
+	d.rest = nil
+}
+
+func (d *decoder) number() uint64 {
+	n, size := binary.Uvarint(d.rest)
+	if size <= 0 {
+		d.fail("a number is cut short or too large")
+		return 0
+	}
+	d.rest = d.rest[size:]
+	return n
+}
+
+func (d *decoder) signed() int64 {
+	n, size := binary.Varint(d.rest)
+	if size <= 0 {
+		d.fail("a number is cut short or too large")
+		return 0
+	}
+	d.rest = d.rest[size:]
+	return n
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.number()
+	if n > uint64(len(d.rest)) {
+		d.fail("%d bytes are wanted, and %d are left", n, len(d.rest))
+		return nil
+	}
+	taken := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return taken
+}
+
+func (d *decoder) resources() []Resource {
+	n := d.number()
+	if least := uint64(3); n > uint64(len(d.rest))/least {
+		d.fail("a list claims %d resources, and %d bytes are left", n, len(d.rest))
+		return nil
+	}
+	list := make([]Resource, 0, n)
+	for range n {
+		r := Resource{Name: string(d.bytes()), Version: string(d.bytes()), Value: d.bytes()}
+		if last := len(list) - 1; d.err == nil && last >= 0 && list[last].Name >= r.Name {
+			d.fail("resource %q follows %q", r.Name, list[last].Name)
+		}
+		list = append(list, r)
+	}
+	if d.err != nil {
+		return nil
+	}
+	return list
+}
