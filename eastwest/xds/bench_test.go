@@ -89,6 +89,32 @@ func BenchmarkTranslate(b *testing.B) {
 	}
 }
 
+// BenchmarkAgents is what one change of endpoints costs the views of the agents of so many clusters, together.
+func BenchmarkAgents(b *testing.B) {
+	for _, clusters := range []int{1, 50} {
+		b.Run(strconv.Itoa(clusters), func(b *testing.B) {
+			w := benchTable(b)
+			source := xds.NewSource(xds.Options{Snapshots: w, Log: logr.Discard()})
+			followers := make([]*xds.Follower, clusters)
+			for i := range followers {
+				followers[i] = xds.NewFollower(source, translate.Client{Flavour: translate.Agent, From: clusterset.Consumer{Cluster: fmt.Sprintf("m%d", i+1)}})
+				followers[i].Step(w.snapshot())
+			}
+			revision := 0
+			for b.Loop() {
+				b.StopTimer()
+				revision++
+				benchChange(w, revision%benchServices, 0, revision)
+				w.Publish()
+				b.StartTimer()
+				for _, f := range followers {
+					f.Step(w.snapshot())
+				}
+			}
+		})
+	}
+}
+
 // fleet is clients that ask for everything, and tell when they have a change.
 type fleet struct {
 	got chan string // cluster names of assignments

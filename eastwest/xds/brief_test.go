@@ -109,28 +109,21 @@ func briefRoute(route *routev3.Route) string {
 	return text
 }
 
+// briefService writes "m1/2 m2/1 imports m1:10.96.0.1": sources with their numbers of endpoints, and ClusterSetIPs.
 func briefService(m *servicepb.Service) string {
-	text := m.GetReason()
-	var textSb107 strings.Builder
-	for _, port := range m.GetPorts() {
-		fmt.Fprintf(&textSb107, "%s/%d[%s] local %d ", port.GetName(), port.GetPort(), briefPriorities(port.GetPriorities()), len(port.GetLocal()))
-	}
-	text += textSb107.String()
-	text += "hosts[" + briefPriorities(m.GetHosts()) + "]"
-	var textSb111 strings.Builder
-	for _, ips := range m.GetClusterSetIps() {
-		fmt.Fprintf(&textSb111, " %s:%v", ips.GetCluster(), ips.GetAddresses())
-	}
-	text += textSb111.String()
-	return text
-}
-
-func briefPriorities(priorities []*servicepb.Priority) string {
 	var parts []string
-	for i, p := range priorities {
-		for _, l := range p.GetLocalities() {
-			parts = append(parts, fmt.Sprintf("%d:%s*%d", i, l.GetCluster(), l.GetWeight()))
+	for _, source := range m.GetSources() {
+		endpoints := 0
+		for _, group := range source.GetEndpoints().GetGroups() {
+			endpoints += len(group.GetEndpoints())
 		}
+		parts = append(parts, fmt.Sprintf("%s/%d", source.GetCluster(), endpoints))
+	}
+	for _, i := range m.GetImports() {
+		parts = append(parts, fmt.Sprintf("%s:%v", i.GetCluster(), i.GetAddresses()))
+	}
+	if consumers := m.GetPolicy().GetConsumers(); consumers != nil {
+		parts = append(parts, fmt.Sprintf("for %v", consumers.GetClusters()))
 	}
 	return strings.Join(parts, " ")
 }

@@ -150,10 +150,10 @@ func TestAnAgentGetsServices(t *testing.T) {
 	w.SetImport("m2", web, []netip.Addr{netip.MustParseAddr("10.97.0.1")})
 	w.Publish()
 	c := serve(t, w, "m2", ads.Limits{}).Delta(agentClient)
-	c.Request(SVC).Equals("shop/web http/80[0:m2*1 1:m1*1 1:m1*1] local 1 hosts[0:m2*1 1:m1*1 1:m1*1] m2:[[10 97 0 1]] m1:[[10 96 0 1]]")
+	c.Request(SVC).Equals("shop/web m1/2 m2/1 m1:[[10 96 0 1]] m2:[[10 97 0 1]]")
 	w.SetPolicy(web, clusterset.Policy{Consumers: &clusterset.Consumers{Clusters: []string{"m1"}}})
 	w.Publish()
-	c.Next(SVC).Equals("shop/web NotAllowedhttp/80[] local 1 hosts[]") // its gateway goes on taking traffic for it
+	c.Next(SVC).Equals("shop/web m2/1 m2:[[10 97 0 1]] for [m1]") // its gateway goes on taking traffic for it
 	w.RemoveExport("m2", web)
 	w.Publish()
 	c.Next(SVC).Removed("shop/web")
