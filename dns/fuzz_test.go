@@ -2,6 +2,8 @@ package dns_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"net/netip"
 	"testing"
 
 	miekg "github.com/miekg/dns"
@@ -25,8 +27,16 @@ func FuzzRespond(f *testing.F) {
 	f.Add(raw(0x2800, arNil, webA))
 	f.Add(raw(0, [4]uint16{1, 0, 0, 2}, webA, opt, opt))
 	f.Add(raw(0, arNil, []byte{0xc0, 12, 0, 1, 0, 1}))
+	f.Add(pack(f, wanting("nobody.shop.svc."+apex, miekg.TypeA)))
 	r := responder(f, func(o *dns.Options) { o.Hostname, o.Version = "dns-0", "1" })
+	all := responder(f, signing(f), withSecondary(f, netip.AddrPort{}))
 	f.Fuzz(func(t *testing.T, message []byte) {
+		if out := all.Respond(nil, message, udp); len(out) > 1232 || len(out) > 0 && unpack(t, out).Id != binary.BigEndian.Uint16(message) {
+			t.Fatalf("with all options: % x", out)
+		}
+		if handled, _ := all.Stream(message, tcp, func([]byte) error { return nil }); handled {
+			t.Fatal("a zone for nobody")
+		}
 		over := r.Respond(nil, message, udp)
 		stream := r.Respond(nil, message, tcp)
 		if len(over) > 1232 || len(stream) > 65535 {

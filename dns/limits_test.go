@@ -178,6 +178,21 @@ func TestRateLimit(t *testing.T) {
 	whole, truncated, none = count(100, udp, trusted)
 	check("so does a cookie", whole, truncated, none, 100)
 
+	fresh := pack(t, edns(question("WeB.shop.svc."+apex, miekg.TypeA), &miekg.EDNS0_COOKIE{Code: miekg.EDNS0COOKIE, Cookie: "0807060504030201"}))
+	for _, message := range [][]byte{fresh, fresh, pack(t, question("WeB.shop.svc."+apex, miekg.TypeANY))} {
+		out := r.Respond(nil, message, udp)
+		if len(out) == 0 {
+			continue
+		}
+		asked, m := unpack(t, message), unpack(t, out)
+		if m.Question[0] != asked.Question[0] || !m.Truncated {
+			t.Errorf("a truncated response is one to the question, got\n%s", m)
+		}
+		if asked.IsEdns0() != nil && len(m.IsEdns0().Option) != 1 {
+			t.Errorf("and has a cookie for who can use it, got\n%s", m)
+		}
+	}
+
 	six := udp
 	for i := range 30 {
 		six.Peer = netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:1:2%02x::1", i)), 1)

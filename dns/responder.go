@@ -180,7 +180,7 @@ func (r *Responder) respond(dst, message []byte, from *listen.Source) []byte {
 			return dst
 		case slip:
 			r.metrics.slipped.Add(1)
-			return appendTruncated(dst, &q, kind)
+			return r.truncated(dst, message, &q, kind, from)
 		case send:
 		}
 	}
@@ -202,15 +202,25 @@ func (r *Responder) Wait(ctx context.Context, dst, message []byte, from listen.S
 	return dst
 }
 
-// appendTruncated appends a response that sends its client to TCP.
-func appendTruncated(dst []byte, q *query, kind kind) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, q.id)
-	dst = binary.BigEndian.AppendUint16(dst, flagQR|flagTC|q.flags&(flagRD|flagCD|opcodeMask))
-	if kind != plain {
-		return append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+// truncated appends a response that sends its client to TCP. One with a cookie may as well come back with that.
+func (r *Responder) truncated(dst, message []byte, q *query, kind kind, from *listen.Source) []byte {
+	p := response{out: dst, base: len(dst), flags: flagQR | flagTC | q.flags&(flagRD|flagCD|opcodeMask), ede: -1}
+	p.out = append(p.out, make([]byte, headerSize)...)
+	if kind == plain {
+		p.out = append(p.out, q.question...)
+		if q.edns {
+			p.out = r.appendOPT(&p, q, from, false, r.now())
+		}
+		p.finish(q.id, q.edns)
+		return p.out
 	}
-	dst = append(dst, 0, 1, 0, 0, 0, 0, 0, 0)
-	return append(dst, q.question...)
+	length := nameLength(message[headerSize:])
+	if length == 0 || len(message) < headerSize+length+4 {
+		return dst
+	}
+	p.out = append(p.out, message[headerSize:headerSize+length+4]...)
+	p.finish(q.id, false)
+	return p.out
 }
 
 func idOf(message []byte) uint16 { return binary.BigEndian.Uint16(message) }

@@ -25,14 +25,14 @@ var (
 )
 
 // withSecondary has one secondary with the key second; the key other is nobody's.
-func withSecondary(t *testing.T, addr netip.AddrPort) func(*dns.Options) {
-	t.Helper()
+func withSecondary(tb testing.TB, addr netip.AddrPort) func(*dns.Options) {
+	tb.Helper()
 	s, err := transfer.New(transfer.Options{
 		Keys:        []transfer.Key{{Name: "second", Secret: shared}, {Name: "other", Secret: shared}},
 		Secondaries: []transfer.Secondary{{Key: "second", Addr: addr}}, Rest: time.Millisecond,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return func(o *dns.Options) { o.Transfer = s }
 }
