@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/hansa-dev/hansa/eastwest/xds/servicepb"
 	"github.com/hansa-dev/hansa/federation/clusterset"
@@ -211,50 +210,6 @@ func (t *table) restore(kept Kept) error {
 	return errors.Join(errs...)
 }
 
-// maxSteps is how far the number of the builder is moved step by step.
-const maxSteps = 256
-
 // publish returns a snapshot with everything that was taken in. Its number is the given one, or the next one if that of the
-// last snapshot is not less. Where nothing changed it is the last snapshot, unless its number is further behind than by one.
-func (t *table) publish(number uint64) *clusterset.Snapshot {
-	current := t.builder.Current().Sequence()
-	if number > current+1 {
-		t.advance(number - current - 1)
-	}
-	return t.builder.Publish()
-}
-
-// advance uses numbers up: a builder counts one for each snapshot that differs from the one before. What makes them differ
-// is when a cluster was last known, which shows in no view; in the end it is right again. So services keep what they share
-// with earlier snapshots.
-func (t *table) advance(numbers uint64) {
-	for _, h := range t.clusters {
-		if h.version == "" || numbers > maxSteps {
-			continue
-		}
-		other := h.cluster
-		for n := range numbers {
-			other.LastKnown = h.cluster.LastKnown.Add(time.Duration(n + 1))
-			t.builder.SetCluster(other)
-			t.builder.Publish()
-		}
-		t.builder.SetCluster(h.cluster)
-		return
-	}
-	t.renumber(t.builder.Current().Sequence() + numbers)
-}
-
-// renumber makes the table anew, so that its next snapshot has the number after this one.
-func (t *table) renumber(sequence uint64) {
-	t.builder = clusterset.NewBuilder(sequence)
-	for _, h := range t.clusters {
-		if h.version != "" {
-			t.builder.SetCluster(h.cluster)
-		}
-	}
-	for _, h := range t.services {
-		if h.facts != nil {
-			t.set(h.facts)
-		}
-	}
-}
+// last snapshot is not less. Where nothing changed it is the last snapshot.
+func (t *table) publish(number uint64) *clusterset.Snapshot { return t.builder.PublishAs(number) }

@@ -205,7 +205,11 @@ func (b *Builder) Current() *Snapshot { return b.current }
 
 // Publish returns a snapshot with all changes. Without any it returns the current one, and so it does when the changes
 // undid each other. A service whose content is what it was keeps its pointer.
-func (b *Builder) Publish() *Snapshot {
+func (b *Builder) Publish() *Snapshot { return b.PublishAs(0) }
+
+// PublishAs is Publish for who follows another builder and gives its own snapshots the same numbers: the next snapshot has
+// the given number, if that is greater than the one it would have.
+func (b *Builder) PublishAs(sequence uint64) *Snapshot {
 	edits := make([]edit, 0, len(b.changed))
 	for _, key := range b.changed {
 		d := b.drafts[key]
@@ -229,7 +233,7 @@ func (b *Builder) Publish() *Snapshot {
 	if next == *b.current {
 		return b.current
 	}
-	next.sequence++
+	next.sequence = max(next.sequence+1, sequence)
 	b.current = &next
 	return b.current
 }

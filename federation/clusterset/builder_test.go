@@ -195,3 +195,25 @@ func TestMoved(t *testing.T) {
 		})
 	}
 }
+
+// TestPublishAs: who follows another builder has its numbers, and never one twice.
+func TestPublishAs(t *testing.T) {
+	b := clusterset.NewBuilder(10)
+	for _, row := range []struct {
+		why          string
+		change       bool
+		number, want uint64
+	}{
+		{"the number that is asked for", true, 100, 100},
+		{"nothing changed: the snapshot is what it was", false, 200, 100},
+		{"a number that was given already is not given again", true, 50, 101},
+		{"by itself it goes on from there", true, 0, 102},
+	} {
+		if row.change {
+			b.SetCluster(clusterset.Cluster{ID: "m1", Region: row.why})
+		}
+		if got := b.PublishAs(row.number).Sequence(); got != row.want {
+			t.Errorf("%s: %d, want %d", row.why, got, row.want)
+		}
+	}
+}
