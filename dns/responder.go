@@ -49,7 +49,7 @@ func New(o Options) *Responder {
 	if o.Forward != nil {
 		r.recursion = flagRA
 	}
-	r.views.make = r.tree
+	r.views.make, r.views.remember = r.tree, o.Transfer != nil
 	snapshot := &clusterset.Snapshot{}
 	if o.Snapshots != nil {
 		snapshot, _ = o.Snapshots.Current()
@@ -98,7 +98,7 @@ func (r *Responder) Run(ctx context.Context) {
 		wg.Go(func() { transfers.Run(ctx) })
 		r.announce()
 	}
-	sweep := time.NewTicker(r.options.Unused / 4)
+	sweep := time.NewTicker(max(r.options.Unused/4, time.Millisecond))
 	defer sweep.Stop()
 	rotate := time.NewTicker(secretAge)
 	defer rotate.Stop()

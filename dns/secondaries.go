@@ -77,7 +77,8 @@ func (r *Responder) Stream(message []byte, from listen.Source, send func([]byte)
 		return false, nil
 	}
 	r.metrics.count(r.metrics.zone(apex.Name()), q.rrtype, miekg.RcodeSuccess, &from)
-	return true, r.options.Transfer.Send(&q.msg, signature, tree, apex, send)
+	now := transfer.Zone{Tree: tree, Apex: apex, Before: r.views.history(r.views.of(&from))}
+	return true, r.options.Transfer.Send(&q.msg, signature, now, send)
 }
 
 // sealed tells whether a message is a query of class IN with a TSIG.

@@ -3,6 +3,8 @@ package dns_test
 import (
 	"context"
 	"encoding/base64"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -131,6 +133,69 @@ func TestIXFR(t *testing.T) {
 	message, _ := sealed(t, ixfr(soa.Serial-1), "second.", encoded, time.Now())
 	if m := unpack(t, r.Respond(nil, message, udp)); len(m.Answer) != 1 || m.Answer[0].(*miekg.SOA).Serial != soa.Serial || m.IsTsig() == nil {
 		t.Errorf("over UDP it gets the SOA, and comes back over TCP; got\n%s", m)
+	}
+}
+
+// TestDifferences follows a zone by IXFR through random snapshots: what a secondary makes of the differences is the zone.
+func TestDifferences(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	b := vips(2)
+	latest := clusterset.NewLatest(b.Publish())
+	r := responder(t, withSecondary(t, netip.AddrPort{}), func(o *dns.Options) { o.Snapshots = latest })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.Run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+
+	copied := map[string]bool{}
+	first, _ := transferred(t, r, axfr(apex))
+	serial := first[0].(*miekg.SOA).Serial
+	for _, rr := range first[1 : len(first)-1] {
+		copied[rr.String()] = true
+	}
+	for round := range 40 {
+		for range 1 + rnd.IntN(3) {
+			key := clusterset.Key{Namespace: "shop", Name: []string{"web", "db", "big", "void"}[rnd.IntN(4)]}
+			b.SetEndpoints("m1", key, pods(byte(20+rnd.IntN(3)), rnd.IntN(5), rnd.IntN(2) == 0))
+		}
+		b.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 1, byte(round)})})
+		snapshot := b.Publish()
+		latest.Publish(snapshot)
+		until(t, func() bool { return r.Sequence() == snapshot.Sequence() })
+		if rnd.IntN(3) == 0 {
+			continue // the secondary misses one
+		}
+		query := new(miekg.Msg)
+		got, _ := transferred(t, r, query.SetIxfr(apex, serial, "ns.", "host."))
+		if old := got[1].(*miekg.SOA); old.Serial != serial || got[len(got)-1].Header().Rrtype != miekg.TypeSOA {
+			t.Fatalf("round %d: the difference from %d begins with %s", round, serial, old)
+		}
+		parts := 0
+		for _, rr := range got[1 : len(got)-1] {
+			soa, next := rr.(*miekg.SOA)
+			switch {
+			case next:
+				parts++
+				serial = soa.Serial
+			case copied[rr.String()] == (parts == 2):
+				t.Fatalf("round %d: what goes is there and what comes is not, got %s in part %d", round, rr, parts)
+			default:
+				copied[rr.String()] = parts == 2
+			}
+		}
+		all, _ := transferred(t, r, axfr(apex))
+		want := map[string]bool{}
+		for _, rr := range all[1 : len(all)-1] {
+			want[rr.String()] = true
+		}
+		maps.DeleteFunc(copied, func(_ string, there bool) bool { return !there })
+		if diff := cmp.Diff(want, copied); diff != "" {
+			t.Fatalf("round %d: %s", round, diff)
+		}
+	}
+	query := new(miekg.Msg)
+	if got, _ := transferred(t, r, query.SetIxfr(apex, first[0].(*miekg.SOA).Serial, "ns.", "host.")); got[1].Header().Rrtype == miekg.TypeSOA {
+		t.Error("what is 40 changes ago is not kept")
 	}
 }
 

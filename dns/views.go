@@ -23,7 +23,12 @@ type view struct {
 	// touched says that somebody asked since the last sweep.
 	touched atomic.Bool
 	used    time.Time // as of the last sweep; guarded by views.mu
+	// before are the trees before, the newest last, for secondaries; guarded by views.mu. They share most of what they hold.
+	before []*zone.Tree
 }
+
+// maxBefore is how many changes a secondary may be behind until it gets the whole zone.
+const maxBefore = 16
 
 // views are all that the options name, and so no more than these: what comes in a query never makes one.
 type views struct {
@@ -40,6 +45,7 @@ type views struct {
 
 	mu       sync.Mutex // held while trees are made
 	snapshot *clusterset.Snapshot
+	remember bool // keep what was before
 }
 
 func newViews(a Askers, most int, unused time.Duration, now func() time.Time) *views {
@@ -130,6 +136,7 @@ func (v *views) open(of *view) *zone.Tree {
 	if len(kept) >= max(v.most-1, 1) {
 		oldest := slices.MinFunc(kept, func(a, b *view) int { return a.used.Compare(b.used) })
 		oldest.tree.Store(nil)
+		oldest.before = nil
 	}
 	of.used = v.now()
 	tree := v.make(nil, v.snapshot, of.asker)
@@ -145,8 +152,27 @@ func (v *views) follow(snapshot *clusterset.Snapshot) {
 	for _, of := range v.all {
 		if old := of.tree.Load(); old != nil {
 			of.tree.Store(v.make(old, snapshot, of.asker))
+			of.note(old, v.remember)
 		}
 	}
+}
+
+// note keeps a tree that is no longer the newest.
+func (of *view) note(old *zone.Tree, remember bool) {
+	if !remember {
+		return
+	}
+	of.before = append(of.before, old)
+	if len(of.before) > maxBefore {
+		of.before = slices.Delete(of.before, 0, 1)
+	}
+}
+
+// history returns the trees before the newest.
+func (v *views) history(of *view) []*zone.Tree {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(of.before)
 }
 
 // sweep drops the trees that nobody asked for in a while.
@@ -159,7 +185,7 @@ func (v *views) sweep(now time.Time) {
 		}
 		if i > 0 && now.Sub(of.used) > v.unused {
 			of.tree.Store(nil)
-			of.used = time.Time{}
+			of.used, of.before = time.Time{}, nil
 		}
 	}
 }

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -18,12 +17,13 @@ type secondary struct {
 	// changed has room for one: it says that there is news, not what.
 	changed chan struct{}
 	mu      sync.Mutex
-	zones   []*dns.SOA // as they are now
-	told    map[string]uint32
+	zones   []*dns.SOA         // as they are now
+	told    map[string]uint32  // by zone
+	failed  map[string]failure // by zone
 }
 
 func newSecondary(to Secondary) *secondary {
-	return &secondary{Secondary: to, changed: make(chan struct{}, 1), told: map[string]uint32{}}
+	return &secondary{Secondary: to, changed: make(chan struct{}, 1), told: map[string]uint32{}, failed: map[string]failure{}}
 }
 
 // Secondaries returns those that are told of changes, in the order of the options.
@@ -60,26 +60,16 @@ func (s *Server) Run(ctx context.Context) {
 
 // keepTelling tells one secondary at most once per Rest, of everything that changed meanwhile.
 func (s *Server) keepTelling(ctx context.Context, to *secondary) {
+	retry := time.NewTimer(0)
+	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-to.changed:
+		case <-retry.C:
 		}
-		for attempt := range s.options.Attempts {
-			err := s.tell(ctx, to)
-			if ctx.Err() != nil {
-				return
-			}
-			if err == nil {
-				break
-			}
-			s.options.Log.V(1).Info("A secondary name server was not told of a change.",
-				"secondary", to.Addr.String(), "attempt", attempt+1, "err", err.Error())
-			if !pause(ctx, s.options.Rest<<attempt) {
-				return
-			}
-		}
+		retry.Reset(s.tell(ctx, to))
 		if !pause(ctx, s.options.Rest) {
 			return
 		}
@@ -97,24 +87,45 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// tell sends a NOTIFY for each zone whose serial the secondary did not confirm yet.
-func (s *Server) tell(ctx context.Context, to *secondary) error {
+// failure is that a secondary did not confirm a zone, which does not hold up others.
+type failure struct {
+	serial uint32
+	times  int
+	until  time.Time // when it is tried again
+}
+
+const maxWait = time.Minute // between two attempts: that is when secondaries look by themselves
+
+// tell sends a NOTIFY for each zone whose serial the secondary did not confirm yet, and returns when to try again those that
+// failed.
+func (s *Server) tell(ctx context.Context, to *secondary) time.Duration {
 	to.mu.Lock()
 	zones := to.zones
 	to.mu.Unlock()
-	var failed []error
+	next := maxWait
 	for _, soa := range zones {
 		name := soa.Hdr.Name
-		if serial, ok := to.told[name]; ok && serial == soa.Serial {
+		failed := to.failed[name]
+		if serial, ok := to.told[name]; ok && serial == soa.Serial || failed.times >= s.options.Attempts && failed.serial == soa.Serial {
 			continue
 		}
-		if err := s.notify(ctx, to, soa); err != nil {
-			failed = append(failed, err)
+		if wait := time.Until(failed.until); wait > 0 {
+			next = min(next, wait)
 			continue
 		}
-		to.told[name] = soa.Serial
+		err := s.notify(ctx, to, soa)
+		if err == nil {
+			to.told[name] = soa.Serial
+			delete(to.failed, name)
+			continue
+		}
+		wait := min(s.options.Rest<<min(failed.times, 8), maxWait)
+		to.failed[name] = failure{soa.Serial, failed.times + 1, time.Now().Add(wait)}
+		next = min(next, wait)
+		s.options.Log.V(1).Info("A secondary name server was not told of a change.",
+			"secondary", to.Addr.String(), "zone", name, "attempt", failed.times+1, "err", err.Error())
 	}
-	return errors.Join(failed...)
+	return next
 }
 
 func (s *Server) notify(ctx context.Context, to *secondary, soa *dns.SOA) error {

@@ -33,7 +33,7 @@ func listen(t *testing.T, refused int32) (netip.AddrPort, <-chan *dns.Msg) {
 		Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
 			answer := new(dns.Msg)
 			answer.SetReply(m)
-			if m.IsTsig() == nil || w.TsigStatus() != nil || seen.Add(1) <= refused {
+			if m.IsTsig() == nil || w.TsigStatus() != nil || m.Question[0].Name == "refused." || seen.Add(1) <= refused {
 				answer.Rcode = dns.RcodeRefused
 			} else {
 				answer.SetTsig("second.", dns.HmacSHA256, 300, time.Now().Unix())
@@ -113,6 +113,26 @@ func TestSecondariesAreToldAgain(t *testing.T) {
 	})
 	s.Announce(0, soa(7))
 	await(t, got)
+}
+
+// TestOneZoneDoesNotHoldUpAnother has a zone that the secondary does not want.
+func TestOneZoneDoesNotHoldUpAnother(t *testing.T) {
+	addr, got := listen(t, 0)
+	s := run(t, transfer.Options{
+		Keys: []transfer.Key{key("second")}, Secondaries: []transfer.Secondary{{Key: "second", Addr: addr}}, Rest: 20 * time.Millisecond,
+	})
+	begin := time.Now()
+	for serial := range uint32(20) {
+		zones := append(soa(serial+1), soa(serial + 1)[0])
+		zones[0].Hdr.Name = "refused."
+		s.Announce(0, zones)
+		if last := await(t, got).Answer[0].(*dns.SOA).Serial; last != serial+1 {
+			t.Fatalf("it is told of %d, want %d", last, serial+1)
+		}
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("20 changes took %s", took)
+	}
 }
 
 func TestOptions(t *testing.T) {

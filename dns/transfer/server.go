@@ -28,7 +28,7 @@ type Options struct {
 
 	Rest     time.Duration // between two rounds of telling the same secondary: 1 s
 	Timeout  time.Duration // until a secondary has to confirm that it was told: 2 s
-	Attempts int           // to tell it: 5, each after twice the time
+	Attempts int           // to tell it of one serial of a zone: 5, each after twice the time, at most a minute
 
 	Log logr.Logger // zero: none
 }
