@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/hansa-dev/hansa/cmd/internal/agent"
 	"github.com/hansa-dev/hansa/cmd/internal/cli"
 	"github.com/hansa-dev/hansa/cmd/internal/hub"
 )
@@ -22,6 +23,6 @@ func run() int {
 	defer stop()
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	root := cli.NewCommand(cli.Hansa, streams)
-	root.AddCommand(hub.NewCommand(streams))
+	root.AddCommand(hub.NewCommand(streams), agent.NewCommand(streams))
 	return cli.Execute(ctx, root)
 }
