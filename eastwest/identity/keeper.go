@@ -102,16 +102,22 @@ func (k *Keeper) Keep(ctx context.Context) map[string]error {
 		return problems
 	}
 	slices.SortFunc(clusters.Items, func(a, b corev1b1.KubeFedCluster) int { return cmp.Compare(a.Name, b.Name) })
+	held := map[string]string{}
 	for i := range clusters.Items {
 		cluster := &clusters.Items[i]
-		if id, known := k.options.ClusterID(cluster.Name); known && cluster.DeletionTimestamp == nil {
-			note("cluster "+cluster.Name, k.keepSecret(ctx, authority, kept{
-				name: ClientSecret(cluster.Name), owner: cluster,
-				id: ClusterID(k.options.TrustDomain, id, RoleClient),
-			}))
+		id, known := k.options.ClusterID(cluster.Name)
+		if !known {
+			continue
+		}
+		want := ClusterID(k.options.TrustDomain, id, RoleClient)
+		if name, err := want.SPIFFE(); err == nil {
+			held[name.String()] = cluster.Name
+		}
+		if cluster.DeletionTimestamp == nil {
+			note("cluster "+cluster.Name, k.keepSecret(ctx, authority, kept{name: ClientSecret(cluster.Name), owner: cluster, id: want}))
 		}
 	}
-	note("former clusters", k.forget(ctx, clusters.Items))
+	note("former clusters", k.forget(ctx, clusters.Items, held))
 	return problems
 }
 
@@ -251,8 +257,10 @@ func own(secret *corev1.Secret, owner *corev1b1.KubeFedCluster) {
 
 const kindOfMember = "KubeFedCluster"
 
-// forget deletes the Secrets of clusters that have left, where nobody collects what has lost its owner.
-func (k *Keeper) forget(ctx context.Context, clusters []corev1b1.KubeFedCluster) error {
+// forget deletes the Secrets of clusters that have left, where nobody collects what has lost its owner, and those whose
+// certificate is for an id that another cluster has now: held has the clusters by SPIFFE ID. A cluster whose id is not known
+// for the moment keeps what it has.
+func (k *Keeper) forget(ctx context.Context, clusters []corev1b1.KubeFedCluster, held map[string]string) error {
 	secrets := &corev1.SecretList{}
 	err := k.options.Client.List(ctx, secrets, client.InNamespace(k.options.Namespace), client.MatchingLabels{RoleLabel: string(RoleClient)})
 	if err != nil {
@@ -262,7 +270,8 @@ func (k *Keeper) forget(ctx context.Context, clusters []corev1b1.KubeFedCluster)
 	for i := range secrets.Items {
 		secret := &secrets.Items[i]
 		name, ours := strings.CutPrefix(secret.Name, ClientSecretPrefix)
-		if !ours || slices.ContainsFunc(clusters, func(c corev1b1.KubeFedCluster) bool { return c.Name == name }) {
+		member := slices.ContainsFunc(clusters, func(c corev1b1.KubeFedCluster) bool { return c.Name == name })
+		if !ours || member && !ofAnother(secret, name, held) {
 			continue
 		}
 		err := k.options.Client.Delete(ctx, secret, client.Preconditions{UID: &secret.UID, ResourceVersion: &secret.ResourceVersion})
@@ -270,9 +279,19 @@ func (k *Keeper) forget(ctx context.Context, clusters []corev1b1.KubeFedCluster)
 			problems = append(problems, fmt.Errorf("deleting secret %s/%s: %w", secret.Namespace, secret.Name, err))
 			continue
 		}
-		k.options.Log.Info("Deleted the certificate of a cluster that has left", "secret", secret.Namespace+"/"+secret.Name)
+		k.options.Log.Info("Deleted the certificate of a cluster that has left, or has this id no more", "secret", secret.Namespace+"/"+secret.Name)
 	}
 	return errors.Join(problems...)
+}
+
+// ofAnother tells whether the certificate in a cluster's Secret is for an id that another cluster has.
+func ofAnother(secret *corev1.Secret, cluster string, held map[string]string) bool {
+	pair, err := x509svid.Parse(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return false
+	}
+	holder, found := held[pair.ID.String()]
+	return found && holder != cluster
 }
 
 // merged returns a map with what is in extra on top.

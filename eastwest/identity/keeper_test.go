@@ -211,6 +211,32 @@ func TestKeepFollowsClusters(t *testing.T) {
 }
 
 // TestKeepLeavesOthersAlone puts Secrets of somebody else where the Keeper would write.
+// TestKeepFollowsIDs: a certificate speaks for an id, so it goes when another cluster has the id.
+func TestKeepFollowsIDs(t *testing.T) {
+	c := newClock()
+	host := newHost(t, member("m1", "u1"), member("m2", "u2"))
+	ids := map[string]string{"m1": "east", "m2": "west"}
+	keeper := identity.NewKeeper(identity.KeeperOptions{
+		Client: host, Namespace: namespace, Log: logr.Discard(), Now: c.Now,
+		ClusterID: func(name string) (string, bool) {
+			id, known := ids[name]
+			return id, known
+		},
+	})
+	keep(t, keeper)
+	delete(ids, "m1")
+	keep(t, keeper)
+	read(t, host, "hansa-xds-client-m1") // nobody else has the id: what is not known for a moment is no reason
+	ids["m2"] = "east"
+	keep(t, keeper)
+	if got := certificate(t, read(t, host, "hansa-xds-client-m2")).ID.String(); got != "spiffe://clusterset.local/cluster/east/client" {
+		t.Errorf("the new holder has a certificate for %s", got)
+	}
+	if err := host.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "hansa-xds-client-m1"}, &corev1.Secret{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the former holder's certificate is still there: %v", err)
+	}
+}
+
 func TestKeepLeavesOthersAlone(t *testing.T) {
 	c := newClock()
 	theirs := []client.Object{

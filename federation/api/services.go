@@ -22,4 +22,6 @@ const (
 	ClustersetDomain = "clusterset.local"
 	// HubLease is the Lease in the hub's namespace that hubs compete for: its time tells when one of them led last.
 	HubLease = "hansa-hub"
+	// XDSReplicaLabel marks the Leases of hubs that serve xDS, leading or not.
+	XDSReplicaLabel = "hansa.dev/xds-replica"
 )

@@ -9,14 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/hansa-dev/hansa/federation/api"
 	"github.com/hansa-dev/hansa/federation/clusterset"
-)
-
-// The Leases by which hubs tell that they live, in their namespace: that of the leader, and one of each replica that serves
-// xDS.
-const (
-	leaderLease  = "hansa-hub"
-	replicaLabel = "hansa.dev/xds-replica"
 )
 
 // The states of a hub.
@@ -51,7 +45,7 @@ func judgeHub(leases []coordinationv1.Lease, recorded, now time.Time) hubState {
 	var last time.Time
 	for i := range leases {
 		lease := &leases[i]
-		if _, replica := lease.Labels[replicaLabel]; lease.Name != leaderLease && !replica || lease.Spec.RenewTime == nil {
+		if _, replica := lease.Labels[api.XDSReplicaLabel]; lease.Name != api.HubLease && !replica || lease.Spec.RenewTime == nil {
 			continue
 		}
 		if state.State == hubUnknown {
@@ -62,7 +56,7 @@ func judgeHub(leases []coordinationv1.Lease, recorded, now time.Time) hubState {
 		}
 		if held(lease, now) {
 			state.State = hubRunning
-			if lease.Name == leaderLease {
+			if lease.Name == api.HubLease {
 				state.Leader = *lease.Spec.HolderIdentity
 			}
 		}

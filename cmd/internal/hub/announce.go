@@ -14,6 +14,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/hansa-dev/hansa/federation/api"
 )
 
 // Where the hub says how clients reach its xDS: the leader keeps a ConfigMap with the addresses of all replicas and the
@@ -22,7 +24,6 @@ const (
 	announcement     = "hansa-xds"
 	addressKey       = "address" // HOST:PORT of each replica, joined by commas
 	rootsKey         = "ca.crt"
-	replicaLabel     = "hansa.dev/xds-replica"
 	addressNote      = "hansa.dev/xds-address"
 	announcePeriod   = 5 * time.Second
 	replicaLifetime  = 20 * time.Second
@@ -93,7 +94,7 @@ func (a *announcer) announce(ctx context.Context) error {
 func (a *announcer) lease() *coordinationv1.Lease {
 	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
 		Namespace: a.namespace, Name: announcement + "-" + a.replica,
-		Labels: map[string]string{replicaLabel: "true"}, Annotations: map[string]string{addressNote: a.address},
+		Labels: map[string]string{api.XDSReplicaLabel: "true"}, Annotations: map[string]string{addressNote: a.address},
 	}}
 }
 
@@ -134,7 +135,7 @@ func (a *announcer) leave(ctx context.Context) error {
 // publish writes the ConfigMap if it says something else than the Leases do.
 func (a *announcer) publish(ctx context.Context) error {
 	var leases coordinationv1.LeaseList
-	if err := a.reader.List(ctx, &leases, client.InNamespace(a.namespace), client.HasLabels{replicaLabel}); err != nil {
+	if err := a.reader.List(ctx, &leases, client.InNamespace(a.namespace), client.HasLabels{api.XDSReplicaLabel}); err != nil {
 		return fmt.Errorf("listing the Leases of hubs: %w", err)
 	}
 	a.witness(leases.Items, time.Now())
