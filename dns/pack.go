@@ -2,6 +2,7 @@ package dns
 
 import (
 	"encoding/binary"
+	"maps"
 
 	miekg "github.com/miekg/dns"
 
@@ -13,7 +14,8 @@ type packer struct {
 	out   []byte
 	base  int
 	limit int
-	// names are the offsets of those within the question, targets of those that records point to; both in lower case.
+	// names are the offsets of those within the question and of owners, targets of those that records point to; both in
+	// lower case.
 	names, targets map[string]int
 	extra          bool // this is the additional section
 }
@@ -83,6 +85,9 @@ func (p *packer) section(rrs []miekg.RR) (n int, whole bool) {
 	for _, rr := range rrs {
 		if !p.record(rr) {
 			p.out = p.out[:start]
+			gone := func(_ string, at int) bool { return at >= start-p.base }
+			maps.DeleteFunc(p.names, gone)
+			maps.DeleteFunc(p.targets, gone)
 			return 0, false
 		}
 	}
@@ -121,10 +126,11 @@ func (p *packer) record(rr miekg.RR) bool {
 	lower(owner, scratch[:length])
 	packed := scratch[length:end]
 	start := len(p.out)
-	if at, known := p.known(string(owner[:length])); known {
+	if at, known := p.known(string(owner[:length])); known && at < maxPointer {
 		p.out = binary.BigEndian.AppendUint16(p.out, uint16(pointer|at)) //nolint:gosec // below maxPointer
 	} else {
 		p.out = append(p.out, scratch[:length]...)
+		p.names[string(owner[:length])] = start - p.base
 	}
 	if len(p.out)+len(packed) > p.limit {
 		p.out = p.out[:start]

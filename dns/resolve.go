@@ -121,6 +121,9 @@ func (w *walk) records(node *zone.Node) {
 	}
 	rrs := set.RRs(w.owner)
 	if len(w.a.answer) > 0 { // behind an alias there is no sampling
+		if set.Weighted() {
+			rrs = rrs[set.Draw(w.random):][:1]
+		}
 		w.a.answer = append(w.a.answer, rrs...)
 		return
 	}

@@ -353,6 +353,21 @@ www.new 60 A 192.0.2.4
 	}
 }
 
+// TestAliasOfALargeSet has an owner that is not in the question, so that its name is written once and pointed to.
+func TestAliasOfALargeSet(t *testing.T) {
+	text := []byte("@ 60 SOA ns host 1 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.1\nalias 60 CNAME a-rather-long-name-for-a-host\n")
+	for i := range 60 {
+		text = fmt.Appendf(text, "a-rather-long-name-for-a-host 60 A 10.0.0.%d\n", i)
+	}
+	r := responder(t, func(o *dns.Options) { o.Static, o.Snapshots = static(t, string(text)), nil })
+	if m := ask(t, r, edns(question("alias.example.org.", miekg.TypeA)), udp); len(m.Answer) != 61 || m.Truncated {
+		t.Errorf("got %d records, TC %v", len(m.Answer), m.Truncated)
+	}
+	if m := ask(t, r, question("alias.example.org.", miekg.TypeA), udp); len(m.Answer) != 0 || !m.Truncated {
+		t.Errorf("without EDNS got %d records, TC %v", len(m.Answer), m.Truncated)
+	}
+}
+
 func kinds(rrs []miekg.RR) string {
 	var all []string
 	for _, rr := range rrs {

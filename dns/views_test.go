@@ -191,16 +191,25 @@ func TestWeightsHoldBehindResolvers(t *testing.T) {
 		Failover: []clusterset.Tier{{By: clusterset.Any}},
 		Weights:  []clusterset.ClusterWeight{{Cluster: "m1", Weight: 90}, {Cluster: "m2", Weight: 10}},
 	})
-	r := responder(t, func(o *dns.Options) { o.Snapshots = clusterset.NewLatest(b.Publish()) })
-	got := map[string]int{}
-	for range 1000 {
-		m := ask(t, r, question("front.shop.global.example.org.", miekg.TypeA), udp)
-		if len(m.Answer) != 1 {
-			t.Fatalf("got %d addresses: a resolver would divide evenly between them", len(m.Answer))
+	b.SetCluster(clusterset.Cluster{ID: "m3", Region: "ap"})
+	b.SetExport("m3", clusterset.Key{Namespace: "shop", Name: "front"}, clusterset.Export{Created: epoch, Properties: &clusterset.Properties{
+		Ports: []clusterset.Port{{Name: "http", Port: 80}},
+	}})
+	r := responder(t, func(o *dns.Options) {
+		o.Snapshots = clusterset.NewLatest(b.Publish())
+		o.Zone.KubeFed = []zone.KubeFed{{Zone: "example.com.", Federation: "fed"}}
+	})
+	for name, aliases := range map[string]int{"front.shop.global.example.org.": 0, "front.shop.fed.svc.ap.example.com.": 1} {
+		got := map[string]int{}
+		for range 1000 {
+			m := ask(t, r, question(name, miekg.TypeA), udp)
+			if len(m.Answer) != aliases+1 {
+				t.Fatalf("%s: got %d records: a resolver would divide evenly between addresses", name, len(m.Answer))
+			}
+			got[m.Answer[aliases].(*miekg.A).A.String()]++
 		}
-		got[m.Answer[0].(*miekg.A).A.String()]++
-	}
-	if n := got["192.0.2.2"]; n < 50 || n > 160 {
-		t.Errorf("m2 was answered %d times of 1000, want about 100: %v", n, got)
+		if n := got["192.0.2.2"]; n < 50 || n > 160 {
+			t.Errorf("%s: m2 was answered %d times of 1000, want about 100: %v", name, n, got)
+		}
 	}
 }

@@ -140,9 +140,9 @@ func missing(owner string, node, other *zone.Node) (rrs []dns.RR) {
 		if other != nil {
 			there = other.RRset(set.Type())
 		}
-		switch {
-		case there == set:
-		case there == nil:
+		switch there {
+		case set:
+		case nil:
 			rrs = append(rrs, set.RRs(owner)...)
 		default:
 			rrs = append(rrs, without(set.RRs(owner), there.RRs(owner))...)
