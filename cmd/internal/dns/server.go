@@ -18,11 +18,14 @@ import (
 	"github.com/hansa-dev/hansa/dns/zone"
 )
 
+// Snapshots hands out the newest snapshot.
+type Snapshots = dns.Snapshots
+
 // Options are what a Server is made of.
 type Options struct {
 	Flags *Flags
 	// Snapshots make the names. Instead of them, Static has the names, the same for all.
-	Snapshots dns.Snapshots
+	Snapshots Snapshots
 	Static    *zone.Tree
 	// Drain is how long the server takes to stop at most; 0 is 5 s.
 	Drain time.Duration

@@ -20,6 +20,8 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/hansa-dev/hansa/cmd/internal/dns"
 )
 
 // serviceAccountNamespace is where Kubernetes tells a pod its namespace.
@@ -40,6 +42,7 @@ type Options struct {
 	PprofAddr   string
 	XDSAddr     string
 	XDSAddress  string // how clients reach it
+	DNS         dns.Flags
 	QPS         float32
 	Burst       int
 	LeaderElect bool
@@ -59,7 +62,7 @@ The hub reads KubeFedCluster, FederatedTypeConfig and federated objects from the
 clusters in step. Several hubs may run at once: a Lease elects the one that works, the others wait.
 
 It also watches what the members export as Multi-Cluster Services, writes ServiceImports, and serves one view of all
-endpoints over xDS, on every replica.
+endpoints over xDS, on every replica. With --dns-addr it answers DNS for them, too: hansa dns --help says more.
 
 It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM.`,
 		Example: `  # Run outside of the cluster
@@ -86,6 +89,7 @@ It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM
 	flags.StringVar(&o.PprofAddr, "pprof-addr", "", "The address of /debug/pprof. Off by default.")
 	flags.StringVar(&o.XDSAddr, "xds-addr", ":15010", "The address of xDS, where clients learn of global services over mutual TLS. \"0\" turns it off.")
 	flags.StringVar(&o.XDSAddress, "xds-advertise", "", "HOST or HOST:PORT at which clients reach --xds-addr. Defaults to the address itself, or this machine's name.")
+	o.DNS.Add(flags, "dns-")
 	flags.Float32Var(&o.QPS, "rest-config-qps", 0, "Requests per second to the host cluster. 0, the default, sets no limit: the API server's own fairness decides.")
 	flags.IntVar(&o.Burst, "rest-config-burst", 0, "Burst of requests to the host cluster, with --rest-config-qps.")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "Elect a leader through a Lease. Turn it off only where one hub can ever run.")

@@ -92,6 +92,9 @@ func (s services) setUp() error {
 	if err := metrics.Registry.Register(collectors(append(exports.Collectors(), imports.Collectors()...))); err != nil {
 		return fmt.Errorf("setting up the metrics of global services: %w", err)
 	}
+	if err := serveDNS(s.mgr, s.options, watcher, ctrl.Log.WithName("dns")); err != nil {
+		return err
+	}
 	if s.listener == nil {
 		return nil
 	}
