@@ -11,8 +11,8 @@
 //	outside                                  what an upstream says; without one REFUSED with EDE 20
 //	before there is a snapshot               SERVFAIL with EDE 14
 //	while nobody vouches for the snapshot    as ever, with EDE 3
-//	more addresses than fit into UDP         as many as fit, others each time, all of them over TCP; not in static zones and
-//	                                         not when signed: these are truncated (TC)
+//	more addresses than fit into UDP         as many as fit, others each time; all of them over TCP, up to 64 KiB. In static
+//	                                         zones, and when they have to be signed, they are truncated (TC)
 //	type ANY                                 records of one type (RFC 8482)
 //	AXFR, IXFR                               for secondaries, with their TSIG key; others REFUSED
 //	class CH                                 version.bind, hostname.bind and their kin, if given; others REFUSED

@@ -44,7 +44,7 @@ func (r *Responder) hot(dst []byte, q *query, from *listen.Source, fresh bool, n
 		return dst, false
 	}
 	p := response{out: dst, base: len(dst), random: sample(q.id, from.Peer.Port()), flags: flagQR | q.flags&(flagRD|flagCD) | r.recursion}
-	p.cut = from.Transport == listen.UDP && r.options.Static == nil
+	p.cut = r.options.Static == nil
 	p.limit = p.base + q.limit(from.Transport) - q.optSize(r.edeOf(match.Kind))
 	p.ede = r.edeOf(match.Kind)
 	p.out = append(p.out, make([]byte, headerSize)...)

@@ -5,9 +5,11 @@ import (
 
 	miekg "github.com/miekg/dns"
 
-	"github.com/hansa-dev/hansa/dns/listen"
 	"github.com/hansa-dev/hansa/dns/zone"
 )
+
+// signatureData is the octets in an RRSIG of algorithm 13, but for the name of the zone (RFC 4034, 3.1; RFC 6605, 4).
+const signatureData = 18 + 64
 
 // maxAliases bounds how many CNAME and DNAME records one answer follows.
 const maxAliases = 8
@@ -39,7 +41,7 @@ func (r *Responder) inZones(q *request, a *answer) bool {
 	w := walk{
 		r: r, tree: tree, q: q, a: a, random: sample(q.msg.Id, q.from.Peer.Port()), signs: q.do && r.options.Sign != nil,
 	}
-	w.cut = q.from.Transport == listen.UDP && r.options.Static == nil && !w.signs
+	w.cut = r.options.Static == nil && (!w.signs || q.from.Transport.Stream())
 	w.run(q.msg.Question[0].Name, q.wire, match)
 	w.seal()
 	return true
@@ -127,7 +129,11 @@ func (w *walk) records(node *zone.Node) {
 		w.a.answer = append(w.a.answer, rrs...)
 		return
 	}
-	at := choose(set, w.q.room(w.a), w.random, w.cut)
+	room := w.q.room(w.a)
+	if w.signs {
+		room -= fixedPacked + signatureData + len(w.match.Apex.Wire())
+	}
+	at := choose(set, room, w.random, w.cut)
 	if at.count == 0 {
 		w.a.flags |= flagTC
 		return

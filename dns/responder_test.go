@@ -1,6 +1,7 @@
 package dns_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -190,6 +191,23 @@ func TestLargeSets(t *testing.T) {
 		small := pack(t, question(name, rrtype))
 		if out := r.Respond(nil, small, udp); len(out) > 512 || unpack(t, out).Truncated {
 			t.Errorf("%s without EDNS: %d octets", miekg.TypeToString[rrtype], len(out))
+		}
+	}
+}
+
+// TestHugeSets holds that a set which does not even fit into TCP is no dead end.
+func TestHugeSets(t *testing.T) {
+	b := world()
+	b.SetEndpoints("m1", clusterset.Key{Namespace: "shop", Name: "big"}, pods(6, 5000, false))
+	r := responder(t, func(o *dns.Options) { o.Snapshots = clusterset.NewLatest(b.Publish()) })
+	for name, rrtype := range map[string]uint16{"": miekg.TypeA, "_http._tcp.": miekg.TypeSRV} {
+		message := pack(t, question(name+"big.shop.svc."+apex, rrtype))
+		out := r.Respond(nil, message, tcp)
+		if m := unpack(t, out); len(out) > 65535 || len(out) < 65000 || m.Truncated {
+			t.Errorf("%s: %d octets, TC %v", miekg.TypeToString[rrtype], len(out), m.Truncated)
+		}
+		if slow := r.Slow(nil, message, tcp); !bytes.Equal(out, slow) {
+			t.Errorf("%s: the paths differ", miekg.TypeToString[rrtype])
 		}
 	}
 }

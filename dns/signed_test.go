@@ -172,6 +172,17 @@ plain 60 NS ns.plain
 	}
 }
 
+// TestHugeSignedSets holds that what does not fit into TCP is cut before it is signed.
+func TestHugeSignedSets(t *testing.T) {
+	b := world()
+	b.SetEndpoints("m1", clusterset.Key{Namespace: "shop", Name: "big"}, pods(6, 5000, false))
+	r := responder(t, signing(t), func(o *dns.Options) { o.Snapshots = clusterset.NewLatest(b.Publish()) })
+	out := r.Respond(nil, pack(t, wanting("big.shop.svc."+apex, miekg.TypeA)), tcp)
+	if m := unpack(t, out); len(out) < 65000 || len(out) > 65535 || m.Truncated || !strings.HasSuffix(validate(t, r, m), "A RRSIG|") {
+		t.Errorf("%d octets, TC %v", len(out), m.Truncated)
+	}
+}
+
 // TestSignedAnswersOfAllKinds signs whatever random snapshots have.
 func TestSignedAnswersOfAllKinds(t *testing.T) {
 	rnd := mrand.New(mrand.NewPCG(1, 2))
