@@ -55,7 +55,7 @@ func (p *program) newExplain() *cobra.Command {
 	explain := &cobra.Command{
 		Use:               "explain (service [NAMESPACE/]NAME | service/NAME) --from CLUSTER",
 		Short:             "Say why things are as they are",
-		Long:              "Says why things are as they are, so far of global services: see 'explain service --help'.",
+		Long:              "Says why things are as they are, of global services (see 'explain service --help') and of their names (see 'explain dns --help').",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: p.completeServicePath,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,7 +78,7 @@ func (p *program) newExplain() *cobra.Command {
 		p.addView(cmd, &f.view)
 		addOutput(cmd, &f.output, "json", "yaml", "wide")
 	}
-	explain.AddCommand(service)
+	explain.AddCommand(service, p.newExplainDNS())
 	return explain
 }
 
