@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/dchest/siphash"
 )
 
 const (
@@ -98,6 +100,7 @@ func cookieTime(cookie []byte, now time.Time) time.Duration {
 	return time.Duration(int32(uint32(now.Unix())-made)) * time.Second //nolint:gosec // serial arithmetic
 }
 
+// hashCookie is the hash of RFC 9018, 4.4: SipHash-2-4 of the client's cookie, our version and time, and its address.
 func hashCookie(s secret, cookie []byte, peer netip.Addr) uint64 {
 	var message [clientCookie + 8 + 16]byte
 	n := copy(message[:], cookie[:clientCookie+8])
@@ -108,5 +111,5 @@ func hashCookie(s secret, cookie []byte, peer netip.Addr) uint64 {
 		v6 := peer.As16()
 		n += copy(message[n:], v6[:])
 	}
-	return sipHash(s, message[:n])
+	return siphash.Hash(binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:]), message[:n])
 }

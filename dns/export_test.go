@@ -22,8 +22,7 @@ func (r *Responder) Plain(message []byte, from listen.Source) bool {
 }
 
 var (
-	SipHash = sipHash
-	Lower   = lower
+	Lower = lower
 )
 
 // Views returns the number of trees that are kept.

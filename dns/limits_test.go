@@ -15,22 +15,6 @@ import (
 	"github.com/hansa-dev/hansa/dns/listen"
 )
 
-func TestSipHash(t *testing.T) {
-	var key [16]byte
-	for i := range key {
-		key[i] = byte(i)
-	}
-	message := make([]byte, 15)
-	for i := range message {
-		message[i] = byte(i)
-	}
-	for n, want := range map[int]uint64{0: 0x726fdb47dd0e0e31, 8: 0x93f5f5799a932462, 15: 0xa129ca6149be45e5} {
-		if got := dns.SipHash(key, message[:n]); got != want {
-			t.Errorf("of %d octets: got %x, want %x, as the inventors' vectors have it", n, got, want)
-		}
-	}
-}
-
 // cookied asks with a cookie and returns that of the response.
 func cookied(t *testing.T, r *dns.Responder, from listen.Source, cookie string) string {
 	t.Helper()
