@@ -214,6 +214,28 @@ func TestPodReadsItsCorefile(t *testing.T) {
 	}
 }
 
+func TestPodKnowsWhoAnswersForTheClusterSet(t *testing.T) {
+	for _, test := range []struct {
+		cluster int
+		want    string
+		reason  string
+	}{
+		{0, "172.20.0.11:5453", "the first node of the hub"},
+		{3, "172.20.3.11:5453", "each cluster has a server of its own"},
+	} {
+		var got string
+		for _, variable := range find[*appsv1.Deployment](t, addons.Objects(test.cluster), addons.DNSName).Spec.Template.Spec.Containers[0].Env {
+			if strings.Contains(addons.Corefile, "{$"+variable.Name+"}") {
+				got = variable.Value
+			}
+		}
+		if got != test.want || addons.ClusterSetDNS(test.cluster).String() != test.want {
+			t.Errorf("cluster %d: the Corefile's variable is %q, and the address %s; want %s: %s",
+				test.cluster, got, addons.ClusterSetDNS(test.cluster), test.want, test.reason)
+		}
+	}
+}
+
 // find returns the object of a type by its name.
 func find[T client.Object](t *testing.T, objects []client.Object, name string) T {
 	t.Helper()

@@ -2,6 +2,7 @@ package addons
 
 import (
 	_ "embed"
+	"net/netip"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -29,6 +30,18 @@ const (
 	readyPort   = 8181
 	metricsPort = 9153
 )
+
+// clusterSetPort is that of the server that CoreDNS asks for names of the cluster set.
+const clusterSetPort = 5453
+
+// clusterSetEnv is the variable in which CoreDNS finds the address of that server.
+const clusterSetEnv = "CLUSTERSET_DNS"
+
+// ClusterSetDNS is where CoreDNS of a cluster asks for names of the cluster set, over UDP and TCP: on the first node.
+// Whoever wants to answer listens there.
+func ClusterSetDNS(cluster int) netip.AddrPort {
+	return netip.AddrPortFrom(network.NodeIP(cluster, 1), clusterSetPort)
+}
 
 // dnsRole is the name of the ClusterRole of the cluster's DNS.
 const dnsRole = "system:coredns"
@@ -84,14 +97,14 @@ func dnsObjects(cluster int) []client.Object {
 				Selector: &metav1.LabelSelector{MatchLabels: dnsSelector()},
 				Template: corev1.PodTemplateSpec{
 					ObjectMeta: metav1.ObjectMeta{Labels: dnsSelector()},
-					Spec:       dnsPod(),
+					Spec:       dnsPod(cluster),
 				},
 			},
 		},
 	}
 }
 
-func dnsPod() corev1.PodSpec {
+func dnsPod(cluster int) corev1.PodSpec {
 	return corev1.PodSpec{
 		ServiceAccountName: DNSName,
 		PriorityClassName:  "system-cluster-critical",
@@ -104,10 +117,13 @@ func dnsPod() corev1.PodSpec {
 			}},
 		}},
 		Containers: []corev1.Container{{
-			Name:         "coredns",
-			Image:        DNSImage,
-			Args:         []string{"-conf", "/etc/coredns/" + CorefileIn},
-			Env:          []corev1.EnvVar{{Name: "GOGC", Value: "30"}}, // it answers a lab; there is one in every cluster
+			Name:  "coredns",
+			Image: DNSImage,
+			Args:  []string{"-conf", "/etc/coredns/" + CorefileIn},
+			Env: []corev1.EnvVar{
+				{Name: "GOGC", Value: "30"}, // it answers a lab; there is one in every cluster
+				{Name: clusterSetEnv, Value: ClusterSetDNS(cluster).String()},
+			},
 			VolumeMounts: []corev1.VolumeMount{{Name: "config", MountPath: "/etc/coredns", ReadOnly: true}},
 			Ports: []corev1.ContainerPort{
 				{Name: "dns", ContainerPort: dnsPort, Protocol: corev1.ProtocolUDP},

@@ -7,16 +7,15 @@
 //
 //   - cluster.local and the reverse zones, from the cluster's API. Answers are not cached, for the tests of a lab ask
 //     how soon a change is seen; clients may keep them for 5 s, negative ones too.
-//   - clusterset.local, the zone of multi-cluster Services, which holds none yet. Its apex exists and has an SOA record,
-//     whatever else is asked of it is NODATA, and names below it are NXDOMAIN: with the SOA record, as a definite
-//     answer should be, so that clients neither wait nor try again. There is no dns-version TXT record, for that would
-//     say that the zone is served by the rules of multi-cluster Services. Whoever serves it replaces the block by a
-//     forward; CoreDNS takes the new Corefile within seconds.
+//   - clusterset.local, the zone of multi-cluster Services, from the server at ClusterSetDNS: Hansa's, which whoever wants
+//     such names starts on the cluster's first node. CoreDNS adds and keeps nothing, so what is to be seen through it is
+//     what the server says. With no server the answer is SERVFAIL, in a millisecond or so, for nothing listens there;
+//     NXDOMAIN would say that the Services do not exist, and clients may keep that.
 //   - the rest, the root, which is empty as well: the lab has no way out, so there is no upstream server to forward to,
 //     and NXDOMAIN is the truth about any other name. SERVFAIL or REFUSED would make resolvers report a broken server,
 //     and try again, for a name that is merely misspelt.
 //
-// There is no loop detection, since nothing is forwarded.
+// There is no loop detection, since nothing is forwarded but to a server that asks nobody.
 //
 // # Rights of nodes
 //
