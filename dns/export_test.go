@@ -21,9 +21,7 @@ func (r *Responder) Plain(message []byte, from listen.Source) bool {
 	return ok
 }
 
-var (
-	Lower = lower
-)
+var Lower = lower
 
 // Views returns the number of trees that are kept.
 func (r *Responder) Views() int { return r.views.kept() }
