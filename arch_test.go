@@ -48,6 +48,7 @@ var rooms = []room{
 	{path: "dns", floor: 5},
 	{path: "eastwest/xds", floor: 5},
 	{path: "federation/typeconfig", floor: 5},
+	{path: "dns/endpoints", floor: 6},
 	{path: "eastwest/feed", floor: 6},   // the other end of xds
 	{path: "federation/join", floor: 6}, // grants what the default types of typeconfig need
 
