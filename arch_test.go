@@ -34,7 +34,7 @@ var rooms = []room{
 	{path: "federation/clusterset", floor: 1, pure: true},
 	{path: "federation/servicepolicy", floor: 2, pure: true}, // says things about the table above
 	{path: "eastwest/gateway/hello", floor: 1, pure: true},
-	{path: "dns/zone", floor: 2, pure: true},                 // what the table above says in names and records
+	{path: "dns/zone", floor: 2, pure: true}, // what the table above says in names and records
 	{path: "e2e/lab/wan/link", floor: 1, pure: true},
 	{path: "federation/sync/plan", floor: 2, pure: true}, // puts the three above together
 
