@@ -43,6 +43,7 @@ type Options struct {
 	XDSAddr     string
 	XDSAddress  string // how clients reach it
 	DNS         dns.Flags
+	Publish     []string // zones that are written for external-dns
 	QPS         float32
 	Burst       int
 	LeaderElect bool
@@ -90,6 +91,7 @@ It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM
 	flags.StringVar(&o.XDSAddr, "xds-addr", ":15010", "The address of xDS, where clients learn of global services over mutual TLS. \"0\" turns it off.")
 	flags.StringVar(&o.XDSAddress, "xds-advertise", "", "HOST or HOST:PORT at which clients reach --xds-addr. Defaults to the address itself, or this machine's name.")
 	o.DNS.Add(flags, "dns-")
+	flags.StringSliceVar(&o.Publish, "external-dns-zone", nil, "A zone of your own: its names SERVICE.NAMESPACE.ZONE, addresses of gateways, are written as DNSEndpoints into the host cluster, for external-dns to publish.")
 	flags.Float32Var(&o.QPS, "rest-config-qps", 0, "Requests per second to the host cluster. 0, the default, sets no limit: the API server's own fairness decides.")
 	flags.IntVar(&o.Burst, "rest-config-burst", 0, "Burst of requests to the host cluster, with --rest-config-qps.")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", true, "Elect a leader through a Lease. Turn it off only where one hub can ever run.")

@@ -95,6 +95,9 @@ func (s services) setUp() error {
 	if err := serveDNS(s.mgr, s.options, watcher, ctrl.Log.WithName("dns")); err != nil {
 		return err
 	}
+	if err := publishNames(s.mgr, s.options, s.registry, watcher, ctrl.Log.WithName("external-dns")); err != nil {
+		return err
+	}
 	if s.listener == nil {
 		return nil
 	}
