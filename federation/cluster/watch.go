@@ -197,9 +197,10 @@ func (w *Watch) Version(key types.NamespacedName) (uint64, bool) {
 // moment: only if listed is true does the absence of an object mean anything.
 func (w *Watch) Look(key types.NamespacedName) (obj *unstructured.Unstructured, listed bool, state WatchState, message string) {
 	w.mu.RLock()
-	defer w.mu.RUnlock()
 	found, _ := w.items.find(key)
-	return found.read(), w.listed, w.state, w.message
+	listed, state, message = w.listed, w.state, w.message
+	w.mu.RUnlock()
+	return found.read(), listed, state, message
 }
 
 // KeysIn returns the names of a namespace's objects, in no particular order.

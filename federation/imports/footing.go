@@ -23,6 +23,7 @@ type footing struct {
 	usable   bool // the namespace can be written to
 	note     string
 	objects  uint64 // the sum of the marks of all objects of the service in the member
+	open     bool   // what was done may lead to more, whatever it says of the objects
 }
 
 var footingSeed = maphash.MakeSeed()
@@ -58,16 +59,19 @@ func (l *lane) stand(snapshot *clusterset.Snapshot, turns uint64, key clusterset
 	return f
 }
 
-// replace puts the answer to a write, nil for a deletion, into the place of what was written to. Had that changed since the
-// attempt began, the sum is that of nothing, and the next attempt is made.
+// replace puts the answer to a write into the place of what was written to. Had that changed since the attempt began, the sum
+// is that of nothing, and the next attempt is made. After a deletion another one has to be made when the object is gone: it
+// may be there to make room.
 func (f *footing) replace(step Step, answer *unstructured.Unstructured) {
+	if answer == nil {
+		f.open = true
+		return
+	}
 	name := types.NamespacedName{Namespace: step.Object.GetNamespace(), Name: step.Object.GetName()}
 	if step.Verb != Create {
 		f.objects -= mark(step.Resource, name, cluster.VersionOf(step.Object))
 	}
-	if answer != nil {
-		f.objects += mark(step.Resource, name, cluster.VersionOf(answer))
-	}
+	f.objects += mark(step.Resource, name, cluster.VersionOf(answer))
 }
 
 // settled tells whether nothing was left to do on a footing.
@@ -84,9 +88,16 @@ func (l *lane) settle(key clusterset.Key, now footing, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, refused := l.refused[key]
-	if !done || refused || !now.listed || !now.exported || now.service == nil && now.objects == 0 {
+	if !done || now.open || refused || !now.listed || !now.exported || now.service == nil && now.objects == 0 {
 		delete(l.footings, key)
 		return
 	}
 	l.footings[key] = now
+}
+
+// forgetFootings is for when versions begin anew, and those that are noted may come again for something else.
+func (l *lane) forgetFootings() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.footings)
 }

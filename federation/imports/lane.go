@@ -98,7 +98,7 @@ func (l *lane) watches() []*cluster.Watch {
 }
 
 func (l *lane) watch(resource schema.GroupVersionResource, selector string, changed func(types.NamespacedName)) *cluster.Watch {
-	options := cluster.WatchOptions{Resource: resource, Selector: selector, Changed: changed, Moved: l.moved, Pack: resource != namespaceResource}
+	options := cluster.WatchOptions{Resource: resource, Selector: selector, Changed: changed, Moved: l.moved, Reborn: l.forgetFootings, Pack: resource != namespaceResource}
 	if resource == sliceResource {
 		options.Shrink = shrink
 	}
@@ -367,6 +367,7 @@ func (l *lane) settleImport(ctx context.Context, p peer, w *Wanted, stand *footi
 				if err := l.meet(ctx, p, w.Key, step); err != nil {
 					return out, err
 				}
+				more, stand.open = true, true // nobody has looked at what it says
 			default:
 				return out, err
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -226,6 +227,64 @@ func TestGivingWay(t *testing.T) {
 			change(i)
 		}
 		w.wrote("over a second of changes there are two", "b", "update endpointslices", "update endpointslices")
+	})
+}
+
+// TestLateEvents holds that nothing is taken for done because a watch has not told of it yet.
+func TestLateEvents(t *testing.T) {
+	t.Run("a Service that has to be made anew", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.stores["b"].late = 5 * time.Millisecond
+			w.start()
+			for _, headless := range []bool{false, true, false} {
+				w.export("a", 1, properties(func(p *clusterset.Properties) { p.Headless = headless }))
+				w.publish()
+				w.pass(time.Minute)
+				derived := w.stores["b"].get(imports.ServiceResource, "shop", imports.DerivedName("web"))
+				if derived == nil {
+					w.t.Fatalf("headless %t: there is no derived Service", headless)
+				}
+				if ip, _, _ := unstructured.NestedString(derived.Object, "spec", "clusterIP"); (ip == corev1.ClusterIPNone) != headless {
+					w.t.Errorf("headless %t: the derived Service has the address %q", headless, ip)
+				}
+			}
+		})
+	})
+	t.Run("a slice that is there already", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.start()
+			w.export("a", 1, properties(), "10.0.0.1")
+			w.publish()
+			slice := w.stores["b"].all(imports.SliceResource)[0]
+			w.shut()
+			w.stores["b"].drop(imports.SliceResource, slice.GetNamespace(), slice.GetName())
+			w.start()
+			w.pass(time.Minute)
+			before := w.stores["b"].get(imports.SliceResource, slice.GetNamespace(), slice.GetName())
+			w.stores["b"].late = time.Second
+			w.stores["b"].drop(imports.SliceResource, slice.GetNamespace(), slice.GetName())
+			if err := unstructured.SetNestedSlice(before.Object, []any{map[string]any{"addresses": []any{"192.0.2.9"}}}, "endpoints"); err != nil {
+				w.t.Fatal(err)
+			}
+			text, err := before.MarshalJSON()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.pass(500 * time.Millisecond) // the lane does not know yet that it is gone, let alone of another one
+			w.stores["b"].put(imports.SliceResource, string(text))
+			w.pass(time.Minute)
+			for _, look := range []string{"what somebody else put there", "that it was deleted again"} {
+				after := w.stores["b"].get(imports.SliceResource, slice.GetNamespace(), slice.GetName())
+				if after == nil {
+					w.t.Fatalf("not seen: %s", look)
+				}
+				if list, _, _ := unstructured.NestedSlice(after.Object, "endpoints"); !strings.Contains(fmt.Sprint(list), "10.0.0.1") {
+					w.t.Errorf("not put right: %s: %v", look, list)
+				}
+				w.stores["b"].drop(imports.SliceResource, slice.GetNamespace(), slice.GetName())
+				w.pass(time.Minute)
+			}
+		})
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,6 +31,7 @@ type store struct {
 	objects  map[schema.GroupVersionResource]map[types.NamespacedName]*unstructured.Unstructured
 	watchers []*watcher
 	writes   []string
+	late     time.Duration // of events
 	refuse   func(verb string, resource schema.GroupVersionResource, object *unstructured.Unstructured) error
 	forbid   map[schema.GroupVersionResource]bool // to list
 	hang     chan struct{}                        // while it is not nil, writes wait for it, or for their context
@@ -41,6 +43,21 @@ type watcher struct {
 	events   chan watch.Event
 	stopped  bool
 	store    *store
+}
+
+// send hands an event to the watch, some time later if that is asked for.
+func (w *watcher) send(late time.Duration, event watch.Event) {
+	if late == 0 {
+		w.events <- event
+		return
+	}
+	time.AfterFunc(late, func() {
+		w.store.mu.Lock()
+		defer w.store.mu.Unlock()
+		if !w.stopped {
+			w.events <- event
+		}
+	})
 }
 
 func newStore() *store {
@@ -140,7 +157,7 @@ func (s *store) tell(resource schema.GroupVersionResource, event watch.EventType
 	}
 	for _, w := range s.watchers {
 		if w.resource == resource && !w.stopped && w.selector.Matches(labels.Set(object.GetLabels())) {
-			w.events <- watch.Event{Type: event, Object: object.DeepCopy()}
+			w.send(s.late, watch.Event{Type: event, Object: object.DeepCopy()})
 		}
 	}
 }
