@@ -62,6 +62,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the sockets of DNS (--%saddr): %w", f.prefix, err)
 	}
+	if a := config.Askers; o.Static == nil && a.Default.Cluster == "" && len(a.Listeners)+len(a.Sources) == 0 {
+		o.Log.Info(fmt.Sprintf("Everybody who asks counts as outside of all clusters, and gets no addresses in %s; --%scluster, --%ssource and --%slistener say otherwise",
+			config.Zone.ClusterSet, f.prefix, f.prefix, f.prefix))
+	}
 	if config.Sign != nil {
 		s.tellKeys(config)
 	}

@@ -25,6 +25,9 @@ func (n names) Start(ctx context.Context) error { return n.Run(ctx) }
 // serveDNS adds a DNS server, if one is asked for.
 func serveDNS(mgr manager.Manager, o *Options, watcher *exports.Watcher, log logr.Logger) error {
 	if !o.DNS.On() {
+		if flag, viewed := o.DNS.Viewed(); viewed {
+			return fmt.Errorf("--%s is about DNS, which is off: turn it on with --dns-addr, as in --dns-addr :53", flag)
+		}
 		return nil
 	}
 	server, err := dns.New(dns.Options{
