@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -142,6 +143,23 @@ func TestPortIsTaken(t *testing.T) {
 		p.wait()
 		if p.err == nil || !strings.Contains(p.log(), want) || !strings.Contains(p.log(), taken.Addr().String()) {
 			t.Errorf("%s: %v\n%s", flag, p.err, p.log())
+		}
+	}
+}
+
+// TestCompletion holds that a shell is told what flags take.
+func TestCompletion(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"--log-format", "json\n"}, {"--tls-dir", ":16\n"}, {"--cluster", ":4\n"}, {"tap -o", "json\n"}, {"tap --addr", ":4\n"},
+	} {
+		p := start(t, append(append([]string{"__complete"}, strings.Fields(c.args)...), "")...)
+		p.wait()
+		var told strings.Builder
+		for _, line := range p.lines {
+			fmt.Fprintln(&told, line["msg"])
+		}
+		if p.err != nil || !strings.Contains(told.String(), c.want) {
+			t.Errorf("hansa dns %s: %v, %q, want %q", c.args, p.err, told.String(), c.want)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (f *Flags) local(text string) (netip.AddrPort, error) {
 		}
 		at = netip.AddrPortFrom(addr, 0)
 	}
-	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	at = netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()) // as package listen has them
 	if at.Addr().IsUnspecified() {
 		return at, fmt.Errorf("%s is no address that can be asked: want that of one interface", at.Addr())
 	}
