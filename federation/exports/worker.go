@@ -175,19 +175,17 @@ func (w *worker) continued(ctx context.Context, s *edition, options metav1.ListO
 // drain tells of events until the watch ends, and returns the version that it has come to.
 func (w *worker) drain(ctx context.Context, events watch.Interface, version string) (string, error) {
 	defer events.Stop()
-	var again <-chan time.Time // when it is to be seen whether everything fits by now
+	again := time.NewTicker(pauseFull) // to see whether everything fits by now
+	defer again.Stop()
 	for {
 		select {
-		case <-again:
-			return "", w.full.Load()
+		case <-again.C:
+			if full := w.full.Load(); full != nil {
+				return "", full
+			}
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case event, open := <-events.ResultChan():
-			if again == nil && w.full.Load() != nil {
-				timer := time.NewTimer(pauseFull)
-				defer timer.Stop()
-				again = timer.C
-			}
 			if !open {
 				return version, nil
 			}

@@ -39,7 +39,7 @@ func newMetrics() *metrics {
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hansa_xds_resources", Help: "Resources in all views together, by type.",
 		}, byType),
-		refused: counter("hansa_xds_refused_streams_total", "Streams that were not let in, by reason.", "reason"),
+		refused: counter("hansa_xds_refused_streams_total", "Streams that were not let in, and connections (tls), by reason.", "reason"),
 		pushes:  counter("hansa_xds_pushes_total", "Responses sent, by type.", "type"),
 		bytes:   counter("hansa_xds_pushed_bytes_total", "Bytes of the resources in responses sent, by type.", "type"),
 		nacks:   counter("hansa_xds_nacks_total", "Responses that clients refused, by type.", "type"),

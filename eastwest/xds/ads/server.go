@@ -64,8 +64,10 @@ type Server struct {
 	log     logr.Logger
 	metrics *metrics
 	grpc    *grpc.Server
-	ctx     context.Context //nolint:containedctx // the life of the views, which no call bounds
-	stop    context.CancelFunc
+	// refusals keeps strangers from filling the log.
+	refusals rate.Sometimes
+	ctx      context.Context //nolint:containedctx // the life of the views, which no call bounds
+	stop     context.CancelFunc
 
 	mu       sync.Mutex
 	draining bool
@@ -94,6 +96,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		source: cfg.Source, kinds: ks, limits: cfg.Limits.orDefault(), log: cfg.Log, metrics: newMetrics(),
 		streams: map[*stream]struct{}{}, clients: map[string]int{}, views: map[string]*running{},
+		refusals: rate.Sometimes{First: 10, Interval: 10 * time.Second},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(s.options(cfg.Credentials)...)
@@ -118,7 +121,7 @@ func (s *Server) options(creds credentials.TransportCredentials) []grpc.ServerOp
 		}),
 	}
 	if creds != nil {
-		options = append(options, grpc.Creds(creds))
+		options = append(options, grpc.Creds(door{creds, s}))
 	}
 	return options
 }
@@ -227,6 +230,9 @@ func (s *Server) converse(talk conversation, protocol string) error {
 	admission, err := s.source.Admit(ctx, client)
 	if err != nil {
 		s.metrics.refused.WithLabelValues("source").Inc()
+		s.refusals.Do(func() {
+			s.log.Info("A client was refused", "node", shorten(client.Node.GetId(), maxLabel), "address", addressOf(client.Peer), "why", err.Error())
+		})
 		return asStatus(codes.PermissionDenied, err)
 	}
 	st := s.describe(talk, client, admission, protocol)
@@ -280,10 +286,7 @@ func (s *Server) first(ctx context.Context, messages <-chan heard) (message, err
 }
 
 func (s *Server) describe(talk conversation, c Client, a Admission, protocol string) *stream {
-	address := ""
-	if c.Peer != nil && c.Peer.Addr != nil {
-		address = c.Peer.Addr.String()
-	}
+	address := addressOf(c.Peer)
 	identity := a.Identity
 	if identity == "" {
 		identity = hostOf(address)
@@ -298,6 +301,13 @@ func (s *Server) describe(talk conversation, c Client, a Admission, protocol str
 			Address: address, View: a.View, Protocol: protocol, Since: time.Now(),
 		},
 	}
+}
+
+func addressOf(p *peer.Peer) string {
+	if p == nil || p.Addr == nil {
+		return ""
+	}
+	return p.Addr.String()
 }
 
 func hostOf(address string) string {
