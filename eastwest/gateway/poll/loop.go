@@ -134,8 +134,8 @@ func (l *Loop) Now() time.Duration { return l.now }
 // Later has a task resumed once other sockets have had their turn.
 func (l *Loop) Later(t Task) { l.tasks = append(l.tasks, t) }
 
-// Post has f called in the loop's goroutine. It returns false when Run has ended, or will end without calling f. Anybody
-// may call it.
+// Post has f called in the loop's goroutine. It returns false when Stop was called or Run has ended, and then f is not
+// called. Anybody may call it.
 func (l *Loop) Post(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,10 +231,16 @@ func (l *Loop) patience() int {
 	return int(max(0, min((left+time.Millisecond-1)/time.Millisecond, 1<<30)))
 }
 
+// close ends the loop. What was posted while it failed is called: somebody may wait for it.
 func (l *Loop) close() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.stopped, l.closed = true, true
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
 	_ = unix.Close(l.epoll)
 	_ = unix.Close(l.wake)
 }
