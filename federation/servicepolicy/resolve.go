@@ -18,7 +18,8 @@ const (
 	ReasonUnknownCluster = "UnknownCluster"
 	// ReasonNothingUsable: the policy leaves no endpoint to anybody.
 	ReasonNothingUsable = "NothingUsable"
-	// ReasonRefersToNothing: a part of the policy names what does not exist, and has no effect or fails requests.
+	// ReasonRefersToNothing: a part of the policy names what does not exist, or what an earlier part takes, and has no effect
+	// or fails requests.
 	ReasonRefersToNothing = "RefersToNothing"
 )
 
@@ -43,6 +44,7 @@ func Flaws(spec *v1alpha1.ServicePolicySpec, key clusterset.Key, snapshot *clust
 	if len(f.exporters) > 0 {
 		f.usable(spec)
 		f.order(spec)
+		f.shadowed(spec.Failover)
 	}
 	f.routes(spec)
 	slices.SortStableFunc(f.flaws, func(a, b Flaw) int { return rankOf(a) - rankOf(b) })
@@ -195,6 +197,22 @@ func (f *finder) order(spec *v1alpha1.ServicePolicySpec) {
 		if f.member(w.Cluster) && !slices.Contains(f.exporters, w.Cluster) {
 			f.silent(fmt.Sprintf("clusterWeights[%d]", i), w.Cluster, f.key)
 		}
+	}
+}
+
+// shadowed tells which tiers choose only what earlier ones have taken. The schema refuses two that are the same; policies
+// may be older than that rule.
+func (f *finder) shadowed(tiers []v1alpha1.FailoverTier) {
+	taken := map[string][]string{} // by what it is chosen by; the empty name stands for the consumer's own
+	for i, t := range tiers {
+		names := t.Names
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		if !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(taken[t.By], name) }) {
+			f.add(ReasonRefersToNothing, "failover[%d] selects only what earlier tiers by: %s select, so it never acts: remove it, or name in it what they do not", i, t.By)
+		}
+		taken[t.By] = append(taken[t.By], names...)
 	}
 }
 

@@ -62,6 +62,12 @@ func TestFlaws(t *testing.T) {
 			"a region without one", "next", `{failover: [{by: Region, names: [us]}, {by: Region, names: [eu]}]}`,
 			[]string{"RefersToNothing: failover[1] names region eu, where no cluster that exports shop/next stands"},
 		},
+		{
+			"a tier of what earlier ones took never acts", "web", `{failover: [{by: Zone, names: [a, b]}, {by: Zone, names: [c]}, {by: Zone, names: [c, a]}, {by: Zone}]}`,
+			[]string{"RefersToNothing: failover[2] selects only what earlier tiers by: Zone select, so it never acts: remove it"},
+		},
+		{"one's own twice, from before it was refused", "web", `{failover: [{by: Zone}, {by: Region}, {by: Zone}]}`, []string{"RefersToNothing: failover[2] selects only"}},
+		{"a tier that widens an earlier one", "web", `{failover: [{by: Cluster, names: [m1]}, {by: Cluster, names: [m1, m2]}, {by: Zone, names: [m1]}]}`, nil},
 
 		{"another service", "web", `{routes: [{destinations: [{service: {name: next, port: 81}}, {clusters: [m1]}]}]}`, nil},
 		{

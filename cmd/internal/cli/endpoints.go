@@ -124,14 +124,12 @@ func choosePort(service *clusterset.Service, asked string) (string, error) {
 	if asked == "" {
 		return ports[0].Name, nil
 	}
-	var there []string
 	for _, port := range ports {
 		if asked == port.Name || asked == strconv.Itoa(int(port.Port)) {
 			return port.Name, nil
 		}
-		there = append(there, portLabel(port))
 	}
-	return "", fmt.Errorf("service %s has no port %s; it has: %s", service.Key, asked, strings.Join(there, ", "))
+	return "", fmt.Errorf("service %s has no port %s; it has: %s", service.Key, asked, strings.Join(fewPorts(ports, portLabel), ", "))
 }
 
 // portLabel names a port: its name if it has one, and its number.
@@ -151,7 +149,7 @@ func (p *program) getEndpoints(ctx context.Context, names []string, f getFlags, 
 	if err != nil {
 		return err
 	}
-	from, err := t.consumer(v)
+	from, err := p.consumer(t, v)
 	if err != nil {
 		return err
 	}
@@ -177,14 +175,17 @@ func (p *program) getEndpoints(ctx context.Context, names []string, f getFlags, 
 	return missing
 }
 
-// consumer is who a view is of; nobody without a cluster.
-func (t *serviceTable) consumer(v view) (from clusterset.Consumer, err error) {
+// consumer is who a view is of; nobody without a cluster. A zone that the cluster is not known to have gets a warning.
+func (p *program) consumer(t *serviceTable, v view) (from clusterset.Consumer, err error) {
 	if v.from == "" {
 		return from, nil
 	}
 	from.Zone = v.zone
-	from.Cluster, err = t.cluster(v.from)
-	return from, err
+	if from.Cluster, err = t.cluster(v.from); err != nil {
+		return from, err
+	}
+	p.warnZone(from.Cluster, from.Zone, t.zones[from.Cluster])
+	return from, nil
 }
 
 func (p *program) printEndpoints(t *serviceTable, all []globalEndpoint, f getFlags, judged bool) error {
@@ -263,7 +264,7 @@ func (c endpointColumns) row(e *globalEndpoint) []string {
 	if c.wide {
 		row = append(row, e.Node, e.Hostname)
 		if !c.judged {
-			row = append(row, portsText(e.Ports))
+			row = append(row, strings.Join(fewPorts(e.Ports, targetPortText), ","))
 		}
 	}
 	if c.judged {
@@ -295,14 +296,10 @@ func targetText(targets []netip.AddrPort) string {
 	return strings.Join(texts, ",")
 }
 
-func portsText(ports []targetPort) string {
-	texts := make([]string, 0, len(ports))
-	for _, port := range ports {
-		text := strconv.Itoa(int(port.Port)) + "/" + port.Protocol
-		if port.Name != "" {
-			text = port.Name + ":" + text
-		}
-		texts = append(texts, text)
+func targetPortText(port targetPort) string {
+	text := strconv.Itoa(int(port.Port)) + "/" + port.Protocol
+	if port.Name != "" {
+		text = port.Name + ":" + text
 	}
-	return strings.Join(texts, ",")
+	return text
 }

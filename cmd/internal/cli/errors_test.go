@@ -5,6 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -14,6 +17,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/hansa-dev/hansa/federation/api"
+	"github.com/hansa-dev/hansa/federation/exports"
+	"github.com/hansa-dev/hansa/federation/join"
 )
 
 func TestUnreachable(t *testing.T) {
@@ -89,5 +97,58 @@ func TestFollowerPause(t *testing.T) {
 	f.rest()
 	if first := f.pause.Step(); first > 2*firstPause {
 		t.Errorf("the pause after an answer is %s", first)
+	}
+}
+
+// TestNoFederation asks a host cluster that nobody has prepared: whoever asks is told the same, with the next step.
+func TestNoFederation(t *testing.T) {
+	h := unprepared(t)
+	const want = `listing KubeFedClusters: the host cluster (context "hub") has no federation API. Prepare it first: ` +
+		"hansa init --host-cluster-context=hub --kubefed-namespace=kube-federation-system"
+	for _, args := range [][]string{
+		{"get", "clusters"},
+		{"get", "services"},
+		{"get", "endpoints"},
+		{"explain", "service", "shop/web", "--from", "m1"},
+		{"xds", "bootstrap", "--cluster", "m1", "--dir", t.TempDir()},
+	} {
+		if _, _, err := execute(t, h, append(args, "--namespace=shop")...); err == nil || err.Error() != want {
+			t.Errorf("%v: got %v", args, err)
+		}
+	}
+}
+
+// unprepared is a host whose API server serves no kind but Pods.
+func unprepared(t *testing.T) *host {
+	t.Helper()
+	answers := map[string]string{
+		"/api":    `{"kind":"APIVersions","versions":["v1"]}`,
+		"/apis":   `{"kind":"APIGroupList","apiVersion":"v1","groups":[]}`,
+		"/api/v1": `{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"pods","kind":"Pod","namespaced":true,"verbs":["list"]}]}`,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, ok := answers[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if _, err := io.WriteString(w, answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	scheme, err := join.NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &rest.Config{Host: server.URL}
+	made, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &host{
+		program: Hansa, context: "hub", namespace: api.DefaultNamespace, config: config, client: made,
+		archive: exports.NewConfigMaps(made, made, api.DefaultNamespace),
 	}
 }

@@ -89,6 +89,9 @@ func (p *program) runExplain(cmd *cobra.Command, name string, f explainFlags) er
 	case !slices.Contains([]string{"", "json", "yaml", "wide"}, f.output):
 		return usage(cmd, "unknown output format %q: json, yaml or wide", f.output)
 	}
+	if err := checkZone(cmd, f.zone); err != nil {
+		return err
+	}
 	return p.explainService(cmd.Context(), name, f)
 }
 
@@ -164,7 +167,7 @@ func (p *program) explainService(ctx context.Context, name string, f explainFlag
 	if err != nil {
 		return err
 	}
-	consumer, err := t.consumer(f.view)
+	consumer, err := p.consumer(t, f.view)
 	if err != nil {
 		return err
 	}
@@ -303,14 +306,14 @@ func (e *serviceExplanation) headline() string {
 	}
 	asked := clusterset.Port{Name: e.Port.Name, Protocol: corev1.Protocol(e.Port.Protocol), Port: e.Port.Port}
 	text += ", port " + portLabel(asked)
-	var others []string
+	var others []clusterset.Port
 	for _, port := range e.ports {
 		if port.Name != asked.Name {
-			others = append(others, portLabel(port))
+			others = append(others, port)
 		}
 	}
 	if len(others) > 0 {
-		text += " (other ports, with --port: " + strings.Join(others, ", ") + ")"
+		text += " (other ports, with --port: " + strings.Join(fewPorts(others, portLabel), ", ") + ")"
 	}
 	return text
 }

@@ -32,6 +32,7 @@ type getFlags struct {
 type query struct {
 	getFlags
 	program   string // that runs, for messages
+	host      *host
 	kind      metav1.APIResource
 	names     []string // empty: all
 	namespace string   // empty: all, or a cluster-scoped kind
@@ -140,6 +141,9 @@ func (p *program) getGlobal(cmd *cobra.Command, what string, names []string, f g
 	case what == globalEndpoints && v.from == "" && v != (view{}):
 		return usage(cmd, "--zone and --port go with --from")
 	case what == globalEndpoints:
+		if err := checkZone(cmd, v.zone); err != nil {
+			return err
+		}
 		return p.getEndpoints(cmd.Context(), names, f, v)
 	case v != (view{}):
 		return usage(cmd, "--from, --zone and --port are of use with get endpoints only")
@@ -164,7 +168,7 @@ func (p *program) completeGet(cmd *cobra.Command, args []string, word string) ([
 }
 
 func (p *program) runGet(ctx context.Context, h *host, what string, names []string, f getFlags) error {
-	q := &query{getFlags: f, program: p.name, names: names, now: time.Now, rows: printers.GetNewTabWriter(p.streams.Out)}
+	q := &query{getFlags: f, program: p.name, host: h, names: names, now: time.Now, rows: printers.GetNewTabWriter(p.streams.Out)}
 	if slices.Contains([]string{"clusters", "cluster", "kubefedclusters", "kubefedcluster", "kfc"}, what) {
 		q.kind = metav1.APIResource{Group: corev1b1.SchemeGroupVersion.Group, Version: corev1b1.SchemeGroupVersion.Version, Kind: clusterKind, Name: "kubefedclusters", Namespaced: true}
 		q.namespace = h.namespace

@@ -197,11 +197,16 @@ func (h *host) explain(doing string, err error) error {
 	case err == nil:
 		return nil
 	case apimeta.IsNoMatchError(err):
-		return fmt.Errorf("%s: the host cluster (context %q) has no federation API. Prepare it first: %s", doing, h.context, h.initCommand())
+		return h.noFederation(doing)
 	case apierrors.ReasonForError(err) == "" || apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: %w", doing, unreachable(fmt.Sprintf("host cluster (context %q)", h.context), h.config, err))
 	}
 	return fmt.Errorf("%s in the host cluster (context %q): %w", doing, h.context, err)
+}
+
+// noFederation is the error of a host cluster that nobody has prepared.
+func (h *host) noFederation(doing string) error {
+	return fmt.Errorf("%s: the host cluster (context %q) has no federation API. Prepare it first: %s", doing, h.context, h.initCommand())
 }
 
 func sortedKeys[V any](m map[string]V) []string {

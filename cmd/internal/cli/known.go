@@ -30,7 +30,7 @@ type recorded struct {
 
 // table puts together what the hub has: by its own code, so it says what the hub says.
 func (r *recorded) table(now time.Time) *serviceTable {
-	t := &serviceTable{clusters: map[string]string{}, recorded: map[string]time.Time{}, routes: r.routes, now: now}
+	t := &serviceTable{clusters: map[string]string{}, zones: map[string][]string{}, recorded: map[string]time.Time{}, routes: r.routes, now: now}
 	builder := clusterset.NewBuilder(0)
 	infos := map[string]*v1alpha1.ClusterInfo{}
 	for i := range r.infos {
@@ -50,6 +50,7 @@ func (r *recorded) table(now time.Time) *serviceTable {
 			continue // the hub has not looked at it yet, or leaves it out, whatever it had recorded before
 		}
 		t.clusters[name] = facts.ID
+		t.zones[facts.ID] = zonesOf(infos[name])
 		builder.SetCluster(t.hub.aged(facts))
 		if record != nil {
 			t.recorded[facts.ID] = record.Time

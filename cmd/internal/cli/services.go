@@ -128,6 +128,25 @@ func portText(port clusterset.Port) string {
 	return strconv.Itoa(int(port.Port)) + "/" + string(protocol(port))
 }
 
+// portsShown is how many ports of a service people are shown: one service with many would make all rows of a table as wide.
+const portsShown = 4
+
+// fewPorts lists the first ports for people, and says at the end how many more there are, which -o json lists.
+func fewPorts[P any](ports []P, text func(P) string) []string {
+	shown := ports
+	if len(ports) > portsShown+1 { // one more takes no more room than to say so
+		shown = ports[:portsShown]
+	}
+	texts := make([]string, 0, len(shown)+1)
+	for _, port := range shown {
+		texts = append(texts, text(port))
+	}
+	if more := len(ports) - len(shown); more > 0 {
+		texts = append(texts, fmt.Sprintf("+%d more", more))
+	}
+	return texts
+}
+
 func (p *program) getServices(ctx context.Context, names []string, f getFlags) error {
 	selected, err := p.selectServices(names, f)
 	if err != nil {
@@ -183,11 +202,7 @@ func (t *serviceTable) serviceRow(service *clusterset.Service, wide bool) []stri
 		"", conflictReasons(service),
 	}
 	if service.Properties != nil {
-		var ports []string
-		for _, port := range service.Properties.Ports {
-			ports = append(ports, portText(port))
-		}
-		row[5] = strings.Join(ports, ",")
+		row[5] = strings.Join(fewPorts(service.Properties.Ports, portText), ",")
 	}
 	if wide {
 		row = append(row, clusterSetIPs(service), policyText(service.Policy))

@@ -18,6 +18,8 @@ type serviceTable struct {
 	snapshot  *clusterset.Snapshot
 	// clusters are the ids of clusters by the names of their KubeFedClusters.
 	clusters map[string]string
+	// zones are the known ones of clusters, by their ids; see zonesOf.
+	zones map[string][]string
 	// unknown are the names of KubeFedClusters that the hub has no id of, or leaves out.
 	unknown []string
 	// recorded is when what is known of a cluster was written down last, by its id.

@@ -230,7 +230,7 @@ func explainMember(q *query, s source, err error) error {
 		return s.err // said already what is wrong
 	}
 	if s.name == "" && apierrors.IsNotFound(err) {
-		return fmt.Errorf("the host cluster (%s) does not serve %s. If it has no federation API yet, prepare it: %s init", s.config.Host, qualified(q.kind), q.program)
+		return q.absent()
 	}
 	if s.name == "" {
 		return unreachable("host cluster", s.config, err)
@@ -242,6 +242,15 @@ func explainMember(q *query, s source, err error) error {
 		return fmt.Errorf("cluster %q does not let the hub list %s: %w", s.name, qualified(q.kind), err)
 	}
 	return unreachable(fmt.Sprintf("cluster %q", s.name), s.config, err)
+}
+
+// absent is the error of a kind that the host does not serve.
+func (q *query) absent() error {
+	if q.kind.Group == corev1b1.SchemeGroupVersion.Group {
+		return q.host.noFederation("listing " + q.kind.Kind + "s")
+	}
+	return fmt.Errorf("the host cluster (context %q) does not serve %s any more. Is its type still enabled? See: kubectl -n %s get federatedtypeconfigs",
+		q.host.context, qualified(q.kind), q.host.namespace)
 }
 
 // print writes a finished result in the format that the query asks for.

@@ -72,6 +72,9 @@ func (p *program) newBootstrap() *cobra.Command {
 			case f.dir == "":
 				return usage(cmd, "--dir is required: where to write the certificate")
 			}
+			if err := checkZone(cmd, f.zone); err != nil {
+				return err
+			}
 			h, err := p.openHost()
 			if err != nil {
 				return err
@@ -115,9 +118,10 @@ func (p *program) bootstrap(ctx context.Context, h *host, f bootstrapFlags) erro
 		}
 		f.node = f.cluster + "/" + name
 	}
-	id, locality := h.whereabouts(ctx, f.cluster)
-	locality.Zone = cmp.Or(f.zone, locality.Zone)
-	text, err := json.MarshalIndent(newBootstrap(servers, node{ID: f.node, Cluster: id, Locality: locality}, dir), "", "  ")
+	place := h.whereabouts(ctx, f.cluster)
+	p.warnZone(f.cluster, f.zone, place.zones)
+	place.locality.Zone = cmp.Or(f.zone, place.locality.Zone)
+	text, err := json.MarshalIndent(newBootstrap(servers, node{ID: f.node, Cluster: place.id, Locality: place.locality}, dir), "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding the bootstrap file: %w", err)
 	}
@@ -212,18 +216,23 @@ func certificateFiles() []string {
 	return []string{identity.CAKey, corev1.TLSCertKey, corev1.TLSPrivateKeyKey}
 }
 
-// whereabouts returns the id and the region of a cluster, as far as the hub has found them out, and the zone if all
-// nodes are in the same.
-func (h *host) whereabouts(ctx context.Context, name string) (string, locality) {
+// whereabouts is where a cluster is, as far as the hub has found it out.
+type whereabouts struct {
+	id       string
+	locality locality // its zone is set if all nodes are in the same
+	zones    []string // see zonesOf
+}
+
+func (h *host) whereabouts(ctx context.Context, name string) whereabouts {
 	info := &v1alpha1.ClusterInfo{}
 	if err := h.client.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: name}, info); err != nil {
-		return name, locality{} // the node's own word decides nothing: the certificate says which cluster it is in
+		return whereabouts{id: name} // the node's own word decides nothing: the certificate says which cluster it is in
 	}
-	place := locality{Region: info.Status.Region}
+	place := whereabouts{id: cmp.Or(info.Status.ClusterID, name), locality: locality{Region: info.Status.Region}, zones: zonesOf(info)}
 	if len(info.Status.Zones) == 1 {
-		place.Zone = info.Status.Zones[0]
+		place.locality.Zone = info.Status.Zones[0]
 	}
-	return cmp.Or(info.Status.ClusterID, name), place
+	return place
 }
 
 // The parts of gRPC's bootstrap file, as gRFC A27, A29 and A65 define them.

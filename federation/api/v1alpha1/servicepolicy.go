@@ -32,6 +32,7 @@ type ServicePolicySpec struct {
 	//
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:XValidation:rule="!self.exists(t, t.by == 'Any') || (self.filter(t, t.by == 'Any').size() == 1 && self[self.size() - 1].by == 'Any')",message="Any stands for everything that is left: write it once, as the last tier"
+	// +kubebuilder:validation:XValidation:rule="self.all(t, self.exists_one(u, u.by == t.by && (has(u.names) ? u.names : []) == (has(t.names) ? t.names : [])))",message="two tiers select the same, so the later one can never act: remove it, or name other zones, regions or clusters in it"
 	Failover []FailoverTier `json:"failover,omitempty"`
 	// ClusterWeights divide the traffic of one tier between clusters. A cluster that is not listed has weight 1.
 	//
