@@ -1,5 +1,6 @@
-// Package dns measures how many queries the DNS server answers on one core, beside CoreDNS in multicluster mode and Knot
-// with a static zone, each alone on the same core with the same names, questions and senders.
+// Package dns measures the DNS server: how many queries it answers on one core, beside CoreDNS in multicluster mode and Knot
+// with a static zone, each alone on the same core with the same names, questions and senders; how long a change of endpoints
+// in one cluster takes to the answers in another one; and how long a start takes from what is kept on disk.
 //
 // CoreDNS reads its names from an API server that only lists them; nothing changes while it is measured. Knot reads a
 // zone file. Hansa has a snapshot of the service table. The senders run on the other cores.
@@ -24,8 +25,12 @@ import (
 	"github.com/hansa-dev/hansa/e2e/bench/rig"
 )
 
-// Row is the id of the only row.
-const Row = "dns-qps"
+// The rows of this part.
+const (
+	rateRow   = "dns-qps"
+	changeRow = "dns-change"
+	coldRow   = "dns-cold-start"
+)
 
 // How each server is measured.
 const (
@@ -71,46 +76,73 @@ type series struct {
 	lost                         result.Runs // share of queries at the lower load
 }
 
-// Run measures the row.
+// part measures one row. It returns no figures, but why not, where the machine has not what it needs.
+type part struct {
+	row     string
+	measure func(context.Context, *bench) (f *result.Figures, skipped string, err error)
+}
+
+// Run measures all rows of the part, or some. The rows it returns beside an error are good.
 func Run(ctx context.Context, o Options) ([]result.Row, error) {
 	if o.Runs < 1 {
 		return nil, errors.New("at least one run is needed")
-	}
-	if len(o.Only) > 0 && !slices.Contains(o.Only, Row) {
-		return nil, nil
 	}
 	average := rig.LoadAverage()
 	available, err := cores()
 	if err != nil {
 		return nil, err
 	}
-	if len(available) < 3 {
-		return skipped(fmt.Sprintf("this machine has %d cores; the server needs one, and the senders two others", len(available))), nil
+	var rows []result.Row
+	var errs []error
+	for _, p := range []part{{rateRow, rate}, {changeRow, change}, {coldRow, cold}} {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, p.row) || ctx.Err() != nil {
+			continue
+		}
+		f, why, err := measured(ctx, &bench{Options: o, serverCores: available[:1], senderCores: available[1:]}, p)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.row, err))
+			continue
+		}
+		if f != nil {
+			f.Load.Average, f.Load.Cores, f.Time = average, runtime.NumCPU(), time.Now().UTC().Format(time.RFC3339)
+		}
+		rows = append(rows, result.Row{ID: p.row, Figures: f, Skipped: why})
 	}
-	b := &bench{Options: o, serverCores: available[:1], senderCores: available[1:], knotd: find("knotd"), dnsperf: find("dnsperf")}
-	if b.knotd == "" {
-		return skipped("Knot is a reference and is not installed: apt-get install knot"), nil
-	}
-	figures, err := b.run(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", Row, err)
-	}
-	figures.Load, figures.Time = result.Load{Average: average, Cores: runtime.NumCPU()}, time.Now().UTC().Format(time.RFC3339)
-	return []result.Row{{ID: Row, Figures: figures}}, nil
+	return rows, errors.Join(errs...)
 }
 
-func skipped(why string) []result.Row { return []result.Row{{ID: Row, Skipped: why}} }
-
-func (b *bench) run(ctx context.Context) (*result.Figures, error) {
-	var err error
+// measured measures a row in a folder of its own.
+func measured(ctx context.Context, b *bench, p part) (_ *result.Figures, _ string, err error) {
 	if b.dir, err = os.MkdirTemp("", "bench-dns-"); err != nil {
-		return nil, fmt.Errorf("making a folder: %w", err)
+		return nil, "", fmt.Errorf("making a folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()
+	return p.measure(ctx, b)
+}
+
+func cold(ctx context.Context, b *bench) (*result.Figures, string, error) {
+	f, err := b.coldStart(ctx)
+	return f, "", err
+}
+
+// rate is the row of how many queries are answered.
+func rate(ctx context.Context, b *bench) (*result.Figures, string, error) {
+	if len(b.senderCores) < 2 {
+		return nil, fmt.Sprintf("this machine has %d cores; the server needs one, and the senders two others", 1+len(b.senderCores)), nil
+	}
+	b.knotd, b.dnsperf = find("knotd"), find("dnsperf")
+	if b.knotd == "" {
+		return nil, "Knot is a reference and is not installed: apt-get install knot", nil
+	}
+	f, err := b.rates(ctx)
+	return f, "", err
+}
+
+func (b *bench) rates(ctx context.Context) (*result.Figures, error) {
 	if err := os.WriteFile(filepath.Join(b.dir, "questions"), []byte(text(mix(20_000))), 0o600); err != nil {
 		return nil, fmt.Errorf("writing questions for dnsperf: %w", err)
 	}
-	err = pinned(b.senderCores, func() (err error) {
+	err := pinned(b.senderCores, func() (err error) {
 		b.sender, err = child.Start(ctx, senderCommand)
 		return err
 	})
@@ -163,7 +195,7 @@ func (b *bench) measure(ctx context.Context, run int, start func(context.Context
 		to.dnsperf = append(to.dnsperf, second)
 	}
 	_, _ = fmt.Fprintf(b.Out, "%s run %d: %-7s %7.0f queries per second with %.2f µs of processor each; at 80 %% p50 %.2f ms, p99 %.2f ms, %.3f %% lost; dnsperf %.0f per second\n",
-		Row, run+1, s.name, rate, to.cpu[len(to.cpu)-1], milliseconds(most.P50), milliseconds(most.P99), 100*to.lost[len(to.lost)-1], second)
+		rateRow, run+1, s.name, rate, to.cpu[len(to.cpu)-1], milliseconds(most.P50), milliseconds(most.P99), 100*to.lost[len(to.lost)-1], second)
 	return nil
 }
 

@@ -80,6 +80,61 @@ func TestSender(t *testing.T) {
 	}
 }
 
+// TestColdStartIsWatched has a server be silent, then wrong, then right, and then lose some queries.
+func TestColdStartIsWatched(t *testing.T) {
+	const silent, wrong, lossy = 40, 7, 100
+	all := dns.AddressesOf()
+	number, right, dropped := 0, 0, 0
+	s, err := listen.New(listen.Options{UDP: []string{"127.0.0.1:0"}, TCP: []string{}, Engines: 1},
+		listen.HandlerFunc(func(dst, query []byte, _ listen.Source) []byte {
+			number++
+			question := new(miekg.Msg)
+			if number <= silent || question.Unpack(query) != nil {
+				return dst
+			}
+			reply := new(miekg.Msg).SetReply(question)
+			if number <= silent+wrong {
+				reply.Rcode = miekg.RcodeServerFailure
+			} else {
+				right++
+				if right > lossy && right <= lossy+3 {
+					dropped++
+					return dst
+				}
+				for _, addr := range all[question.Question[0].Name] {
+					reply.Answer = append(reply.Answer, &miekg.A{
+						Hdr: miekg.RR_Header{Name: question.Question[0].Name, Rrtype: miekg.TypeA, Class: miekg.ClassINET}, A: addr.AsSlice(),
+					})
+				}
+			}
+			packed, err := reply.Pack()
+			if err != nil {
+				return dst
+			}
+			return append(dst, packed...)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	first, failed, lost, err := dns.Watch(s.Addrs(listen.UDP)[0])
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first < (silent+wrong)*time.Millisecond/2 || first > 10*time.Second {
+		t.Errorf("the first right answer came after %s", first)
+	}
+	if failed != wrong || lost != dropped || dropped != 3 {
+		t.Errorf("%d answers were wrong and %d lost, want %d and 3 (the server lost %d)", failed, lost, wrong, dropped)
+	}
+}
+
 func TestSenderIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		reason string

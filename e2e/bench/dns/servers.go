@@ -133,10 +133,8 @@ func (b *bench) coredns(ctx context.Context) (*server, error) {
 		stop()
 		return nil, err
 	}
-	corefile := fmt.Sprintf("%s:%d {\n\tbind %s\n\tkubernetes %s {\n\t\tendpoint http://%s\n\t\tmulticluster %s\n\t}\n}\n",
-		apex, addr.Port(), addr.Addr(), apex, api, apex)
 	path := filepath.Join(b.dir, "Corefile")
-	if err := os.WriteFile(path, []byte(corefile), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(corefile(addr, api)), 0o600); err != nil {
 		stop()
 		return nil, fmt.Errorf("writing the configuration of CoreDNS: %w", err)
 	}
@@ -151,6 +149,12 @@ func (b *bench) coredns(ctx context.Context) (*server, error) {
 		stop()
 	}
 	return s, s.await(ctx)
+}
+
+// corefile has CoreDNS answer at an address, from the API server at another one.
+func corefile(addr netip.AddrPort, api string) string {
+	return fmt.Sprintf("%s:%d {\n\tbind %s\n\tkubernetes %s {\n\t\tendpoint http://%s\n\t\tmulticluster %s\n\t}\n}\n",
+		apex, addr.Port(), addr.Addr(), apex, api, apex)
 }
 
 // find returns the path of a program of Debian, also one for administrators only, or nothing.
@@ -199,14 +203,23 @@ zone:
 	return s, s.await(ctx)
 }
 
-// program starts a server in a process.
-func (b *bench) program(ctx context.Context, name string, addr netip.AddrPort, path string, args ...string) (*server, error) {
+// program starts a server in a process on the servers' core.
+func (b *bench) program(ctx context.Context, name string, addr netip.AddrPort, path string, args ...string) (s *server, err error) {
+	err = pinned(b.serverCores, func() error {
+		s, err = start(ctx, name, addr, path, args...)
+		return err
+	})
+	return s, err
+}
+
+// start starts a server in a process.
+func start(ctx context.Context, name string, addr netip.AddrPort, path string, args ...string) (*server, error) {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // G204: a program of the benchmark
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
-	if err := pinned(b.serverCores, cmd.Start); err != nil {
+	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	ended := make(chan struct{})

@@ -47,8 +47,8 @@ func Targets() []Target {
 		{"dns-qps", DNS, "≥ 4× CoreDNS, ≤ Knot's CPU per query, p99 ≤ 2 ms at 80 %", []Limit{
 			{"coredns_share", 0.25}, {"cpu_of_knot", 1}, {"p99_ms", 2},
 		}},
-		{"dns-change", soon, "p99 ≤ 100 ms", nil},
-		{"dns-cold-start", soon, "≤ 200 ms, 0 SERVFAIL", nil},
+		{"dns-change", DNS, "p99 ≤ 100 ms", []Limit{{"p99_ms", 100}}},
+		{"dns-cold-start", DNS, "≤ 200 ms, 0 SERVFAIL", []Limit{{"value", 200}, {"servfail", 0}}},
 		{"gw-bulk-passthrough", soon, "≤ 0.35 CPU-s/GB, ≥ 2× HAProxy", nil},
 		{"gw-connection", soon, "≤ 1× HAProxy", nil},
 		{"gw-idle-memory", soon, "≤ 4 KB and 2 descriptors", nil},
