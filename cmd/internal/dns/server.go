@@ -37,6 +37,7 @@ type Server struct {
 	responder *dns.Responder
 	sockets   *listen.Server
 	serving   atomic.Bool
+	ended     chan struct{} // closed when Run does
 	log       logr.Logger
 }
 
@@ -55,7 +56,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{responder: dns.New(config), log: o.Log}
+	s := &Server{responder: dns.New(config), ended: make(chan struct{}), log: o.Log}
 	s.sockets, err = listen.New(listen.Options{
 		UDP: f.Addrs, TLS: f.TLSAddrs, HTTPS: f.HTTPSAddrs, TLSConfig: certificates, DrainTimeout: o.Drain, Log: o.Log,
 	}, s.responder)
@@ -101,7 +102,7 @@ func (s *Server) tellKeys(o dns.Options) {
 // Addrs returns where the server answers over a transport.
 func (s *Server) Addrs(over listen.Transport) []netip.AddrPort { return s.sockets.Addrs(over) }
 
-// Run answers until ctx ends. Then it finishes what is under way, and returns nil.
+// Run answers until ctx ends. Then it finishes what is under way, and returns nil. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx)) // up to date to the last answer
 	var follower sync.WaitGroup
@@ -110,6 +111,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	s.serving.Store(true)
 	defer s.serving.Store(false)
+	defer close(s.ended)
 	for over := range listen.Transports {
 		if addrs := s.Addrs(over); len(addrs) > 0 {
 			s.log.Info("Serving DNS", "over", over.String(), "addresses", addrs)
@@ -147,5 +149,5 @@ func (s *Server) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{s.responder.Collector(), newSockets(s.sockets.Stats)}
 }
 
-// Tap returns the HTTP handler that streams samples of queries; see Watch.
-func (s *Server) Tap() http.Handler { return tap{s.responder.Tap()} }
+// Tap returns the HTTP handler that streams samples of queries, until the server ends; see Watch.
+func (s *Server) Tap() http.Handler { return tap{s.responder.Tap(), s.ended} }

@@ -294,3 +294,30 @@ func TestSecondary(t *testing.T) {
 		t.Errorf("the zone has %d records", records)
 	}
 }
+
+// TestTapEnds holds that nobody who looks at queries keeps a web server from stopping.
+func TestTapEnds(t *testing.T) {
+	s, err := dns.New(dns.Options{Flags: parse(t, "", "--addr 127.0.0.1:0"), Snapshots: clusterset.NewLatest(shop()), Log: logr.Discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(s.Tap())
+	defer web.Close() // waits for requests
+	watched := make(chan error, 1)
+	go func() {
+		watched <- dns.Watch(t.Context(), strings.TrimPrefix(web.URL, "http://"), 1, "", func(dns.Query) error { return nil })
+	}()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(over); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-watched:
+		if err == nil || !strings.Contains(err.Error(), "has ended") {
+			t.Errorf("who looked is told %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("whoever looks goes on looking")
+	}
+}

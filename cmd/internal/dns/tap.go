@@ -52,7 +52,11 @@ func newQuery(e dns.Event) Query {
 }
 
 // tap streams samples of queries over HTTP, to those on this machine only: they tell who talks to whom.
-type tap struct{ *dns.Tap }
+type tap struct {
+	*dns.Tap
+
+	ended <-chan struct{}
+}
 
 // ServeHTTP implements http.Handler.
 func (t tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -92,6 +96,8 @@ func (t tap) stream(ctx context.Context, w http.ResponseWriter, events <-chan dn
 				return // the client has gone
 			}
 		case <-ctx.Done():
+			return
+		case <-t.ended: // or the web server would wait for us
 			return
 		}
 	}
