@@ -19,7 +19,7 @@ import (
 const requestTimeout = 30 * time.Second
 
 // errTaken says that a DNSEndpoint which somebody else made has the name that a service needs.
-var errTaken = errors.New("it is there, and not Hansa's: delete it, or give it the label " + Label)
+var errTaken = errors.New("it is there, and not Hansa's")
 
 func (r *run) work(ctx context.Context) {
 	for {
@@ -129,7 +129,7 @@ func (r *run) meet(ctx context.Context, name types.NamespacedName) error {
 		return fmt.Errorf("host cluster: reading DNSEndpoint %s: %w", name, err)
 	}
 	if !Ours(live, r.o.Namespace) {
-		return fmt.Errorf("host cluster: DNSEndpoint %s: %w", name, errTaken)
+		return fmt.Errorf("host cluster: DNSEndpoint %s: %w: delete it, or give it the label %s=%s", name, errTaken, Label, r.o.Namespace)
 	}
 	r.objects.Observe(live)
 	return apierrors.NewConflict(Resource.GroupResource(), name.Name, errors.New("it came while it was created"))
