@@ -21,21 +21,22 @@ type complaints struct {
 	log logr.Logger
 
 	mu    sync.Mutex
-	stood cluster.WatchState // that was told last
+	begun bool
+	stood map[string]cluster.WatchState // that were told last, by resource
 	told  map[metav1.StatusReason]time.Time
 }
 
-// stand tells how far the watch of DNSEndpoints has come, once for each state that somebody has to do something about.
-func (c *complaints) stand(state cluster.WatchState, message string) {
-	c.mu.Lock()
-	before := c.stood
-	switch state {
-	case cluster.WatchWaiting, cluster.WatchUnreachable:
-		c.mu.Unlock()
+// stand tells how far a watch has come, once for each state that somebody has to do something about.
+func (c *complaints) stand(resource string, state cluster.WatchState, message string) {
+	if state == cluster.WatchWaiting || state == cluster.WatchUnreachable {
 		return // what was told may still hold
-	default:
-		c.stood = state
 	}
+	c.mu.Lock()
+	before := c.stood[resource]
+	if c.stood == nil {
+		c.stood = map[string]cluster.WatchState{}
+	}
+	c.stood[resource] = state
 	c.mu.Unlock()
 	if state == before {
 		return
@@ -44,8 +45,18 @@ func (c *complaints) stand(state cluster.WatchState, message string) {
 	case cluster.WatchNotInstalled:
 		c.log.Info("The host cluster does not know DNSEndpoints, so no names are published. Install external-dns' CustomResourceDefinition; the hub goes on by itself then")
 	case cluster.WatchForbidden:
-		c.log.Info("The hub may not read DNSEndpoints in the host cluster, so no names are published. Grant get, list, watch, create, update and delete on dnsendpoints.externaldns.k8s.io; the hub goes on by itself then", "reason", message)
+		c.log.Info("The hub may not read all that it needs in the host cluster to publish names: grant get, list and watch on "+resource+", and create, update and delete on "+Resource.GroupResource().String()+". It goes on by itself then", "reason", message)
 	default:
+	}
+}
+
+// publishes tells that names are published, when they begin to be.
+func (c *complaints) publishes(now bool) {
+	c.mu.Lock()
+	begins := now && !c.begun
+	c.begun = now
+	c.mu.Unlock()
+	if begins {
 		c.log.Info("Publishing names as DNSEndpoints")
 	}
 }

@@ -124,9 +124,13 @@ func (r *run) listed() bool { return r.objects.Synced() && r.namespaces.Synced()
 
 // moved looks at everything once it is known what is there, and says what is in the way of that.
 func (r *run) moved() {
-	state, message := r.objects.State()
-	r.complaints.stand(state, message)
-	if r.listed() {
+	for resource, watch := range map[string]*cluster.Watch{Resource.GroupResource().String(): r.objects, namespaceResource.Resource: r.namespaces} {
+		state, message := watch.State()
+		r.complaints.stand(resource, state, message)
+	}
+	listed := r.listed()
+	r.complaints.publishes(listed)
+	if listed {
 		r.wake()
 	}
 }

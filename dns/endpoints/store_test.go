@@ -27,9 +27,10 @@ var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespace
 type store struct {
 	mu       sync.Mutex
 	version  int
-	lacks    bool  // the kind DNSEndpoint
-	refuse   error // the answer to every write
-	lists    int   // of DNSEndpoints that were asked for
+	lacks    bool                                 // the kind DNSEndpoint
+	forbids  map[schema.GroupVersionResource]bool // to list
+	refuse   error                                // the answer to every write
+	lists    int                                  // of DNSEndpoints that were asked for
 	objects  map[schema.GroupVersionResource]map[types.NamespacedName]*unstructured.Unstructured
 	watchers []*watcher
 	writes   []string
@@ -213,6 +214,9 @@ func (a access) List(_ context.Context, options metav1.ListOptions) (*unstructur
 	}
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
+	if a.store.forbids[a.resource] {
+		return nil, apierrors.NewForbidden(a.resource.GroupResource(), "", errors.New("no"))
+	}
 	if a.resource == endpoints.Resource {
 		a.store.lists++
 		if a.store.lacks {

@@ -13,9 +13,11 @@ import (
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clientfeatures "k8s.io/client-go/features"
 	clientfeaturestesting "k8s.io/client-go/features/testing"
@@ -349,6 +351,64 @@ func TestWriterWithoutKind(t *testing.T) {
 		s.expect("the kind was installed", []string{"create " + at}, at, nowBoth, aaa)
 		if n := s.told("Publishing names"); n != 1 {
 			t.Errorf("told %d times that names are published", n)
+		}
+	})
+}
+
+// TestWriterMayNotRead: as long as anything of what is there is hidden, nothing is written, and it is told once what to grant.
+func TestWriterMayNotRead(t *testing.T) {
+	for _, hidden := range []schema.GroupVersionResource{namespaces, endpoints.Resource} {
+		inScene(t, func(s *scene) {
+			s.host.forbids = map[schema.GroupVersionResource]bool{hidden: true}
+			s.publish()
+			s.start()
+			s.pass(10 * time.Minute)
+			s.expect(hidden.Resource+" are hidden", nil, "")
+			s.mu.Lock()
+			told := slices.Clone(s.log)
+			s.mu.Unlock()
+			if len(told) != 1 || !strings.Contains(told[0], "list and watch on "+hidden.GroupResource().String()) {
+				t.Errorf("told %q, want once what to grant", told)
+			}
+			s.host.mu.Lock()
+			s.host.forbids = nil
+			s.host.mu.Unlock()
+			s.pass(30 * time.Second)
+			s.expect(hidden.Resource+" may be read", []string{"create " + at}, at, nowBoth, aaa)
+		})
+	}
+}
+
+// TestCollectors: writes and failures are counted.
+func TestCollectors(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(endpoints.Collectors()...)
+	count := func() (sum float64) {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			for _, metric := range family.GetMetric() {
+				sum += metric.GetCounter().GetValue()
+			}
+		}
+		return sum
+	}
+	inScene(t, func(s *scene) {
+		before := count()
+		s.publish()
+		s.start()
+		if got := count() - before; got != 1 {
+			t.Errorf("one write counts %v", got)
+		}
+		s.host.mu.Lock()
+		s.host.refuse = apierrors.NewForbidden(endpoints.Resource.GroupResource(), "", errors.New("no"))
+		s.host.mu.Unlock()
+		s.builder.RemoveExport("m2", web)
+		s.publish()
+		if got := count() - before; got < 2 {
+			t.Errorf("one write and a failure count %v", got)
 		}
 	})
 }
