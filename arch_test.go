@@ -49,7 +49,8 @@ var rooms = []room{
 	{path: "eastwest/xds", floor: 5},
 	{path: "federation/typeconfig", floor: 5},
 	{path: "dns/endpoints", floor: 6},
-	{path: "eastwest/feed", floor: 6},   // the other end of xds
+	{path: "eastwest/feed", floor: 6}, // the other end of xds
+	{path: "eastwest/gateway", floor: 6},
 	{path: "federation/join", floor: 6}, // grants what the default types of typeconfig need
 
 	{path: "cmd/internal/dns", floor: 6},

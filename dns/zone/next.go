@@ -55,8 +55,8 @@ func Next(old *Tree, snapshot *clusterset.Snapshot, from Asker, o Options) *Tree
 func serial(old *Tree, sequence uint64) uint32 {
 	const unit = 22
 	own := uint32(sequence >> unit) //nolint:gosec // modulo 2³² on purpose
-	if old == nil {
-		return own
+	if old == nil || old.snapshot.Sequence() == 0 {
+		return own // nobody was told a serial of a tree that knew nothing
 	}
 	before := old.snapshot.Sequence()
 	switch {

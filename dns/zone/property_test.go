@@ -238,6 +238,25 @@ func serialOf(tree *zone.Tree) uint32 {
 	return 0
 }
 
+// TestSerialAfterNothing: a server that started without a snapshot has the serials of those that had one.
+func TestSerialAfterNothing(t *testing.T) {
+	const sequence = 1795301976678811477 // in the upper half of the circle of serials
+	snapshot := clusterset.NewBuilder(sequence - 1)
+	snapshot.SetCluster(clusterset.Cluster{ID: "m1"})
+	now := snapshot.Publish()
+	serial := func(old *zone.Tree) uint32 {
+		for apex := range zone.Next(old, now, zone.Asker{}, zone.Options{}).Zones() {
+			return apex.Serial()
+		}
+		t.Fatal("there is no zone")
+		return 0
+	}
+	empty := zone.Next(nil, &clusterset.Snapshot{}, zone.Asker{}, zone.Options{})
+	if got, want := serial(empty), serial(nil); got != want || want != sequence>>22&0xffffffff {
+		t.Errorf("serial %d after nothing, %d from the start, want %d", got, want, uint32(sequence>>22&0xffffffff))
+	}
+}
+
 // TestSerial follows serial numbers over changes, restarts and their wrap-around.
 func TestSerial(t *testing.T) {
 	const unit = 1 << 22
