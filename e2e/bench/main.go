@@ -20,6 +20,7 @@ import (
 	"github.com/hansa-dev/hansa/e2e/bench/boot"
 	"github.com/hansa-dev/hansa/e2e/bench/dns"
 	"github.com/hansa-dev/hansa/e2e/bench/eds"
+	"github.com/hansa-dev/hansa/e2e/bench/gateway"
 	"github.com/hansa-dev/hansa/e2e/bench/propagation"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
 	"github.com/hansa-dev/hansa/e2e/bench/watch"
@@ -44,6 +45,9 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if child, err := dns.Child(ctx, args, os.Stdin, os.Stdout); child {
+		return err
+	}
+	if child, err := gateway.Child(ctx, args, os.Stdin, os.Stdout); child {
 		return err
 	}
 	var (
@@ -96,6 +100,10 @@ func measure(ctx context.Context, part string, o propagation.Options) ([]result.
 	}
 	if wants(result.DNS) {
 		found, err := dns.Run(ctx, dns.Options{Runs: o.Runs, Only: o.Only, Out: o.Out})
+		rows, errs = append(rows, found...), append(errs, err)
+	}
+	if wants(result.Gateway) {
+		found, err := gateway.Run(ctx, gateway.Options{Runs: o.Runs, Only: o.Only, Out: o.Out})
 		rows, errs = append(rows, found...), append(errs, err)
 	}
 	return rows, errors.Join(errs...)
