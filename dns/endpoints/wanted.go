@@ -73,7 +73,7 @@ func unheard(cluster *clusterset.Cluster, service *clusterset.Service) bool {
 			}
 		}
 	}
-	return cluster.ControlPlane != clusterset.Up || !cluster.LastKnown.IsZero()
+	return !cluster.InStep()
 }
 
 // keep returns the wanted records with those addresses of published ones that are in doubt, and whether there are any.

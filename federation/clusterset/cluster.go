@@ -64,6 +64,10 @@ const (
 	Draining State = "Draining"
 )
 
+// InStep tells whether what is known of the cluster is what it has now. Where it is not, that something is not known to be
+// there is no reason to take it away.
+func (c *Cluster) InStep() bool { return c.ControlPlane == Up && c.LastKnown.IsZero() }
+
 // Age returns how old what is known of the cluster is: zero while the hub is in step with it.
 func (c *Cluster) Age(now time.Time) time.Duration {
 	if c.LastKnown.IsZero() || now.Before(c.LastKnown) {

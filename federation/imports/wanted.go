@@ -61,7 +61,7 @@ func lost(snapshot *clusterset.Snapshot, id string, complete bool) bool {
 	if facts == nil {
 		return !complete
 	}
-	return facts.ControlPlane != clusterset.Up || !facts.LastKnown.IsZero()
+	return !facts.InStep()
 }
 
 // keeps tells whether a slice of a source cluster stays as it is, though it is not wanted: nobody knows yet what should
