@@ -41,8 +41,17 @@ func (w *world) commands() map[string]script.Command {
 		"loaded":       loadedCommand,
 		"failing":      failingCommand,
 		"unload":       unloadCommand,
+		"dns-program":  w.namesCommand,
+		"dns-restarts": w.restartsCommand,
+		"outage":       w.outageCommand,
+		"agree":        agreeCommand,
+		"look":         lookCommand,
+		"looked":       lookedCommand,
+		"turns":        turnsCommand,
+
+		"signed-dns-program": w.signedCommand,
 	}
-	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa", "ask", "tell"} {
+	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa", "ask", "tell", "dig", "kdig"} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			program, args := spell(ts, name, args)
 			script.Outcome(ts, neg, ts.Exec(program, args...))
@@ -64,6 +73,8 @@ func spell(ts *testscript.TestScript, name string, args []string) (program strin
 		return spellAsk(ts, args)
 	case "tell":
 		return spellTell(ts, args)
+	case "dig", "kdig":
+		return spellDig(ts, name, args)
 	default:
 		return name, args
 	}

@@ -5,7 +5,8 @@
 // The scripts in testdata/shared use one lab of two members, side by side, each in a namespace of its own. Those in
 // testdata/alone make labs themselves and run one after the other. Those in testdata/global-* run in labs with a hub that
 // the members have joined: in one that is flat, and in one whose clusters have networks of their own. They run one after the
-// other, but for those in testdata/global-flat-together, which leave hubs and clusters alone.
+// other, but for those in testdata/global-flat-together, which leave hubs and clusters alone. The members of these labs have
+// DNS servers for global names, which their CoreDNS asks.
 //
 // Beside the commands of testscript, scripts have:
 //
@@ -46,9 +47,25 @@
 //	                             wait until explain says this and no more of the endpoints of echo, seen from a cluster: a
 //	                             verdict is a priority, or the reason why an endpoint is not used
 //	unload CLUSTER BY...         end a load; none of its requests may have failed, and all the named clusters have answered
+//	dig CLUSTER ARGS..., kdig CLUSTER ARGS...
+//	                             ask the DNS server of a member for global names directly, from a node of the member
+//	agree CLUSTER NAME TYPE [NAME TYPE]...
+//	                             ask with both; they have to find the same records, and some
+//	outage                       kill the API servers of all clusters, after hub-0
+//	! outage                     start them again, and hub-0, which the end of a script does too
+//	dns-program CLUSTER          start the DNS server of a member again
+//	dns-restarts [-within DURATION] CLUSTER PATTERN
+//	                             kill it and start it again. The first answer of look that comes then has to fit, within that
+//	                             time (2 s); what it took is logged
+//	signed-dns-program CLUSTER   start a second one, on the next port, that signs what it says
+//	look CLUSTER SERVICE         have a program in a member look a service of $NS up all the time, there, until the script ends
+//	looked CLUSTER PATTERN       wait until what it finds fits: the code, the sorted addresses, and "stale" if so (EDE 3)
+//	turns [-within DURATION] CLUSTER PATTERN -- COMMAND...
+//	                             do what turns the answer into another one. The time (2 s) is what may pass from when the
+//	                             change is to be seen in an API server until the answer; what did pass is logged
 //	tell CLUSTER APP CONTROL     tell the first Pod with the label app=APP how to behave, as the test server's /control takes it
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits
 //
-// They need root or user namespaces, and fail without; LAB_TRAFFIC=off leaves them out.
+// They need root or user namespaces, and dig, kdig and delv, and fail without; LAB_TRAFFIC=off leaves them out.
 package traffic

@@ -67,6 +67,9 @@ func testGlobal(t *testing.T, name, dir, network string, up ...string) {
 	if err := shared.federate(t.Context(), name, network); err != nil {
 		t.Fatal(err)
 	}
+	if err := shared.serveNames(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
 	params := shared.params(dir, func(string) string { return name })
 	if deadline, ok := t.Deadline(); ok {
 		params.Deadline = deadline

@@ -43,6 +43,10 @@ type world struct {
 var shared world
 
 func TestMain(m *testing.M) {
+	if what := os.Getenv(lookupsEnv); what != "" {
+		_, _ = fmt.Fprintln(os.Stderr, followName(what))
+		os.Exit(1)
+	}
 	os.Exit(run(m))
 }
 
