@@ -110,10 +110,10 @@ func (a *acceptor) accept() bool {
 	if a.closed {
 		return false
 	}
-	fd, from, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	fd, from, err := poll.Accept(a.fd)
 	switch {
 	case err == nil:
-		a.engine.begin(fd, plain(from), a.local)
+		a.engine.begin(fd, from, a.local)
 		return true
 	case errors.Is(err, unix.EAGAIN):
 		return false

@@ -137,7 +137,7 @@ func (s *session) listen() {
 	for {
 		g.grow()
 		free := g.room()[g.n:]
-		n, err := unix.Read(s.client, free)
+		n, err := poll.Read(s.client, free)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -246,7 +246,7 @@ func (s *session) connected(e poll.Events) {
 		header = appendProxy(room[:0], s.peer, s.local)
 	}
 	message := s.greeting.message(header)
-	n, err := unix.SendmsgN(s.upstream, message, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	n, err := poll.Write(s.upstream, message)
 	if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 		s.failed()
 		return
@@ -288,7 +288,7 @@ func (s *session) refuse(why Refusal, err error) {
 		return
 	}
 	record := alert.Record()
-	if _, err := unix.SendmsgN(s.client, record[:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT); err != nil {
+	if _, err := poll.Write(s.client, record[:]); err != nil {
 		s.close()
 		return
 	}
@@ -306,7 +306,7 @@ const discards = 4
 func (s *session) discard() {
 	var scrap [4096]byte
 	for range discards {
-		n, err := unix.Read(s.client, scrap[:])
+		n, err := poll.Read(s.client, scrap[:])
 		if errors.Is(err, unix.EAGAIN) {
 			return
 		}

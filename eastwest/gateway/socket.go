@@ -93,18 +93,6 @@ func sockaddr(addr netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 }
 
-// plain turns the kernel's form of an address into ours.
-func plain(from unix.Sockaddr) netip.AddrPort {
-	switch a := from.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)) //nolint:gosec // G115: a port
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)) //nolint:gosec // G115: a port
-	default:
-		return netip.AddrPort{}
-	}
-}
-
 // skippable tells whether an error of accepting is about one connection, which is gone, and the next may be there.
 func skippable(err error) bool {
 	for _, e := range []unix.Errno{unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.EPERM} {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +46,10 @@ const batch = 128
 // in the goroutine of Run.
 type Loop struct {
 	epoll, wake int
-	slots       []slot // by descriptor
+	file        *os.File // epoll, as Go's scheduler waits for it: a wait costs no thread
+	waits       syscall.RawConn
+	armed       time.Duration // when file wakes up without events; never, if it is the longest
+	slots       []slot        // by descriptor
 	events      [batch]unix.EpollEvent
 	tasks, next []Task
 	limits      []*Limit
@@ -75,11 +80,15 @@ func New() (*Loop, error) {
 		_ = unix.Close(epoll)
 		return nil, fmt.Errorf("opening an eventfd: %w", err)
 	}
-	l := &Loop{epoll: epoll, wake: wake, start: time.Now()}
-	if err := l.Add(wake, Readable, nil); err != nil {
-		_ = unix.Close(epoll)
+	_ = unix.SetNonblock(epoll, true) // it never blocks; so Go knows
+	l := &Loop{epoll: epoll, wake: wake, file: os.NewFile(uintptr(epoll), "epoll"), armed: math.MaxInt64, start: time.Now()}
+	if l.waits, err = l.file.SyscallConn(); err == nil {
+		err = l.Add(wake, Readable, nil)
+	}
+	if err != nil {
+		_ = l.file.Close()
 		_ = unix.Close(wake)
-		return nil, err
+		return nil, fmt.Errorf("preparing an epoll instance: %w", err)
 	}
 	return l, nil
 }
@@ -166,13 +175,13 @@ func (l *Loop) signal() {
 func (l *Loop) Run() error {
 	defer l.close()
 	for {
-		n, err := unix.EpollWait(l.epoll, l.events[:], l.patience())
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		n, err := l.wait()
+		if err != nil {
 			return fmt.Errorf("waiting for sockets: %w", err)
 		}
 		l.now = time.Since(l.start)
 		stop := false
-		for _, event := range l.events[:max(0, n)] {
+		for _, event := range l.events[:n] {
 			fd := int(event.Fd)
 			if fd == l.wake {
 				stop = l.runPosted()
@@ -215,20 +224,37 @@ func (l *Loop) runTasks() {
 	}
 }
 
-// patience is for how long to wait at most, in milliseconds; -1: for ever.
-func (l *Loop) patience() int {
+// wait returns how many events there are: none, when there are tasks or a time is over.
+func (l *Loop) wait() (n int, err error) {
 	if len(l.tasks) > 0 {
-		return 0
+		return l.poll()
 	}
 	first := time.Duration(math.MaxInt64)
 	for _, limit := range l.limits {
 		first = min(first, limit.first())
 	}
-	if first == math.MaxInt64 {
-		return -1
+	if first < l.armed { // to wake up too early costs less than to set it every time
+		if err := l.arm(first); err != nil {
+			return 0, err
+		}
 	}
-	left := first - time.Since(l.start)
-	return int(max(0, min((left+time.Millisecond-1)/time.Millisecond, 1<<30)))
+	waitErr := l.waits.Read(func(uintptr) bool {
+		n, err = l.poll()
+		return n > 0 || err != nil
+	})
+	if errors.Is(waitErr, os.ErrDeadlineExceeded) {
+		return 0, l.arm(first)
+	}
+	return n, errors.Join(err, waitErr)
+}
+
+// arm sets when a wait ends without events. If that is over by now, the next wait ends at once, unless first moves.
+func (l *Loop) arm(first time.Duration) error {
+	l.armed = first
+	if first == math.MaxInt64 {
+		return l.file.SetReadDeadline(time.Time{})
+	}
+	return l.file.SetReadDeadline(l.start.Add(first))
 }
 
 // close ends the loop. What was posted while it failed is called: somebody may wait for it.
@@ -241,6 +267,6 @@ func (l *Loop) close() {
 	for _, f := range posted {
 		f()
 	}
-	_ = unix.Close(l.epoll)
+	_ = l.file.Close()
 	_ = unix.Close(l.wake)
 }

@@ -1,6 +1,9 @@
 package poll_test
 
 import (
+	"errors"
+	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -206,4 +209,43 @@ func TestStop(t *testing.T) {
 		t.Error("something was posted to a loop that has ended")
 	}
 	l.Stop()
+}
+
+func TestAccept(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
+		listener, err := net.Listen("tcp", address) //nolint:noctx // a test's
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = listener.Close() }()
+		to := listener.Addr().(*net.TCPAddr).AddrPort()
+		if to.Addr().IsUnspecified() { // both families: clients of IPv4 are told as such
+			to = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to.Port())
+		}
+		conn, err := net.Dial("tcp", to.String()) //nolint:noctx // a test's
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		raw, err := listener.(*net.TCPListener).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fd int
+		var from netip.AddrPort
+		accept := func(l uintptr) { fd, from, err = poll.Accept(int(l)) } // loopback: it is there once Dial returns
+		if controlErr := raw.Control(accept); errors.Join(controlErr, err) != nil {
+			t.Fatal(errors.Join(controlErr, err))
+		}
+		if want := conn.LocalAddr().(*net.TCPAddr).AddrPort(); from != want {
+			t.Errorf("listening on %s: the connection comes from %s, want %s", address, from, want)
+		}
+		if _, err := poll.Read(fd, make([]byte, 1)); !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("reading from a connection without octets: %v, want EAGAIN", err)
+		}
+		if n, err := poll.Write(fd, []byte("x")); n != 1 || err != nil {
+			t.Errorf("Write = %d, %v", n, err)
+		}
+		_ = unix.Close(fd)
+	}
 }

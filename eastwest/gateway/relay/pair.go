@@ -266,6 +266,9 @@ func (p *Pair) transfer(from Side) (more bool, f fault) {
 			return false, fault{} // a reset is on its way, and this is no regular end
 		case src.ended && !src.passed:
 			src.passed = true
+			if dst.passed { // to close both says the same
+				return false, fault{}
+			}
 			if err := unix.Shutdown(dst.fd, unix.SHUT_WR); err != nil {
 				return false, fault{from.other(), true}
 			}
@@ -288,7 +291,7 @@ func (p *Pair) transfer(from Side) (more bool, f fault) {
 func (p *Pair) deliver(from Side) fault {
 	src, dst := &p.ends[from], &p.ends[from.other()]
 	for dst.writable && len(src.rest) > 0 {
-		n, err := unix.SendmsgN(dst.fd, src.rest, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		n, err := poll.Write(dst.fd, src.rest)
 		if err == nil {
 			p.moved[from] += n
 			src.rest = src.rest[n:]
@@ -301,10 +304,10 @@ func (p *Pair) deliver(from Side) fault {
 		src.buffer, src.rest = nil, nil
 	}
 	for dst.writable && src.inPipe > 0 {
-		n, err := unix.Splice(src.pipe.read, nil, dst.fd, nil, src.inPipe, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		n, err := poll.Splice(src.pipe.read, dst.fd, src.inPipe)
 		if err == nil {
-			p.moved[from] += int(n)
-			src.inPipe -= int(n)
+			p.moved[from] += n
+			src.inPipe -= n
 		} else if !again(err, &dst.writable) {
 			return fault{from.other(), true}
 		}
@@ -328,15 +331,15 @@ func (p *Pair) read(from Side) (int, fault) {
 		src.pipe = p.env.pipes.take()
 	}
 	if src.pipe != nil {
-		n, err := unix.Splice(src.fd, nil, src.pipe.write, nil, p.env.pipes.size, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		n, err := poll.Splice(src.fd, src.pipe.write, p.env.pipes.size)
 		if err != nil {
 			return 0, fault{from, !again(err, &src.readable)}
 		}
 		src.ended = n == 0
-		src.inPipe = int(n)
-		return int(n), fault{}
+		src.inPipe = n
+		return n, fault{}
 	}
-	n, err := unix.Read(src.fd, p.env.scratch)
+	n, err := poll.Read(src.fd, p.env.scratch)
 	if err != nil {
 		return 0, fault{from, !again(err, &src.readable)}
 	}
