@@ -30,8 +30,8 @@ type Options struct {
 	Linger       time.Duration // for which a refused client may take its alert: 1 s
 	DrainTimeout time.Duration // for connections that are there when the server stops: 30 s
 
-	Pipes    int // for bulk, in all; negative: none: 64
-	PipeSize int // octets: 256 KiB
+	Pipes    int // for bulk, in all; negative: none: 48
+	PipeSize int // octets: 1 MiB
 
 	Log logr.Logger // zero: none; connections are logged at level 1
 }

@@ -21,14 +21,14 @@ type Pipes struct {
 // pipe is the two ends of one.
 type pipe struct{ read, write int }
 
-// The defaults: with 64 pipes of 256 KiB, a user without privileges stays below what the kernel allows for all of a
-// user's pipes (pipe-user-pages-soft).
+// The defaults: with 48 pipes of 1 MiB, a user without privileges stays below what the kernel allows for all of a user's
+// pipes (pipe-user-pages-soft, 64 MiB). Smaller pipes cost more processor time.
 const (
-	defaultPipes    = 64
-	defaultPipeSize = 256 << 10
+	defaultPipes    = 48
+	defaultPipeSize = 1 << 20
 )
 
-// NewPipes returns a pool that opens up to limit pipes of size octets when they are needed. 0 means 64 pipes and 256 KiB;
+// NewPipes returns a pool that opens up to limit pipes of size octets when they are needed. 0 means 48 pipes and 1 MiB;
 // a negative limit means none, and then everything is copied.
 func NewPipes(limit, size int) *Pipes {
 	return &Pipes{limit: cmp.Or(limit, defaultPipes), size: cmp.Or(size, defaultPipeSize)}
