@@ -44,7 +44,10 @@ func Announce(ctx context.Context, c client.Client, namespace, replica, address 
 }
 
 // GCPercent is how much a heap of a size may grow.
-func GCPercent(live uint64) int { return gcPercent(live) }
+func GCPercent(live uint64) int { return gcPercent(live, garbage, minGC) }
+
+// RestingGCPercent is the same for a hub at rest.
+func RestingGCPercent(live uint64) int { return gcPercent(live, restingGarbage, restingGC) }
 
 // Witness lets one leader look at Leases at several times, and returns the addresses that it takes for alive at the last.
 func Witness(looks []time.Time, leases [][]coordinationv1.Lease) (alive, gone []string) {

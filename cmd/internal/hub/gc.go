@@ -16,11 +16,15 @@ const (
 	minGC = 50
 	// garbage is about how much may lie around: a large heap need not have as much garbage as it has content.
 	garbage = 64 << 20
+	// restingGC and restingGarbage are for a hub without work: it makes so little garbage that collecting it costs nothing.
+	restingGC, restingGarbage = 20, 24 << 20
 	// gcPeriod is how often the size of the heap is looked at.
-	gcPeriod = 5 * time.Second
-	// busy is how much is allocated in a period in which a hub has work. After work like the first lists of all members,
-	// half of its memory is empty.
-	busy = 16 << 20
+	gcPeriod = time.Second
+	// busy is how much is allocated in a period in which a hub has work.
+	busy = 4 << 20
+	// resting is after how many periods without work a hub is at rest. After work like the first lists of all members, half of
+	// its memory is empty.
+	resting = 5
 
 	liveHeap  = "/gc/heap/live:bytes"
 	allocated = "/gc/heap/allocs:bytes"
@@ -56,24 +60,32 @@ func collect(ctx context.Context) {
 type heap struct {
 	percent   int    // by how much it may grow before it is collected
 	allocated uint64 // since the start, as of the last look
-	worked    bool   // since memory was given back
+	quiet     int    // periods since there was work, at most one more than resting
 }
 
 // look takes in how much is in use and how much was allocated since the start, once a period. It tells whether to give
-// memory back: once after work, when there is none any more.
+// memory back: once when a hub has come to rest.
 func (h *heap) look(live, allocated uint64) (giveBack bool) {
-	working := allocated-h.allocated >= busy
-	giveBack = h.worked && !working
-	h.percent, h.allocated, h.worked = gcPercent(live), allocated, working
-	return giveBack
+	if allocated-h.allocated >= busy {
+		h.quiet = 0
+	} else {
+		h.quiet = min(h.quiet+1, resting+1)
+	}
+	h.allocated = allocated
+	if h.quiet < resting {
+		h.percent = gcPercent(live, garbage, minGC)
+	} else {
+		h.percent = gcPercent(live, restingGarbage, restingGC)
+	}
+	return h.quiet == resting
 }
 
-// gcPercent is how much a heap of a size may grow before it is collected, in per cent; in steps, so that it is not set
-// anew for every byte.
-func gcPercent(live uint64) int {
+// gcPercent is how much a heap of a size may grow before it is collected, in per cent, for so much garbage, but at least by
+// least; in steps, so that it is not set anew for every byte.
+func gcPercent(live uint64, garbage, least int) int {
 	const step = 10
-	if live <= garbage*100/maxGC {
+	if live <= uint64(garbage)*100/maxGC { //nolint:gosec // a size
 		return maxGC
 	}
-	return max(minGC, int(garbage*100/live)/step*step)
+	return max(least, int(uint64(garbage)*100/live)/step*step) //nolint:gosec // less than maxGC
 }

@@ -36,13 +36,16 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		periods []uint64
 		want    []int
 	}{
-		{"a hub that has nothing to do has nothing to give", []uint64{idle, idle, idle}, nil},
-		{"while it works it needs what it has", []uint64{work, work, work}, nil},
-		{"once the work is over, once", []uint64{work, work, idle, idle, idle}, []int{2}},
-		{"and again after more work", []uint64{work, idle, idle, work, idle}, []int{1, 4}},
+		{"while it works it needs what it has", []uint64{work, work, work, work, work, work, work}, nil},
+		{"a pause is no rest", []uint64{work, idle, idle, idle, idle, work, idle}, nil},
+		{"once it is at rest, once", []uint64{work, idle, idle, idle, idle, idle, idle, idle}, []int{5}},
+		{"and again after more work", []uint64{idle, idle, idle, idle, idle, idle, work, idle, idle, idle, idle, idle}, []int{4, 11}},
 	} {
 		if got := hub.Looks(row.periods...); !slices.Equal(got, row.want) {
 			t.Errorf("%s: given back at %v, want %v", row.why, got, row.want)
 		}
+	}
+	if got := hub.RestingGCPercent(130 << 20); got != 20 {
+		t.Errorf("a hub at rest lets its heap grow by %d %%, want 20", got)
 	}
 }
