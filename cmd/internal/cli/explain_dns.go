@@ -56,6 +56,9 @@ func (p *program) newExplainDNS() *cobra.Command {
 			case f.from != "" && f.region != "":
 				return usage(cmd, "--region is for those outside of all clusters: a cluster says itself where it is")
 			}
+			if err := checkZone(cmd, f.zone); err != nil {
+				return err
+			}
 			return p.explainDNS(cmd.Context(), args[0], rrtype, f)
 		},
 	}
@@ -146,6 +149,7 @@ func (p *program) explainDNS(ctx context.Context, name string, rrtype uint16, f 
 		if asker.Cluster, err = t.cluster(f.from); err != nil {
 			return err
 		}
+		p.warnZone(asker.Cluster, f.zone, t.zones[asker.Cluster])
 	}
 	e := newDNSExplanation(zone.Next(nil, t.snapshot, asker, options), wire, rrtype)
 	e.From, e.Zone, e.Region, e.Hub = asker.Cluster, asker.Zone, asker.Region, t.hub

@@ -129,7 +129,7 @@ func (s *stage) memory(ctx context.Context) error {
 	f := result.Of(result.Runs{float64(found.RSS) / mb}, nil, "MB").With("pss_mb", float64(found.PSS)/mb).With("peak_mb", float64(found.Peak)/mb).
 		With("collected_rss_mb", float64(collected.RSS)/mb).With("heap_mb", float64(heap)/mb).With("empty_rss_mb", float64(s.empty.RSS)/mb).
 		With("endpoints", endpoints).With("bytes_per_endpoint", float64(collected.RSS-s.empty.RSS)/endpoints)
-	f.Note = "RSS at rest, as the hub is; collected: after a garbage collection; bytes per endpoint: collected RSS above that of the hub without services; Istio, measured once at this size: 908 MB"
+	f.Note = "RSS at rest, as the hub is; collected: after a garbage collection; bytes per endpoint: collected RSS above that of the hub without services"
 	s.Say("%s: RSS %.0f MB, PSS %.0f MB, %.0f MB after a garbage collection, heap %.0f MB, peak %.0f MB, without services %.0f MB", memoryRow,
 		f.Value, f.Detail["pss_mb"], f.Detail["collected_rss_mb"], f.Detail["heap_mb"], f.Detail["peak_mb"], f.Detail["empty_rss_mb"])
 	s.run.add(memoryRow, f, s.Load(s.run.load))
