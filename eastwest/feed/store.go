@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/hansa-dev/hansa/federation/clusterset/wire/cursor"
 )
 
 // The form of a store's file: the magic, a version, the checksum of what follows, and the content. Numbers are varints,
@@ -162,83 +164,35 @@ func decode(data []byte) (Kept, error) {
 }
 
 func decodeContent(content []byte) (Kept, error) {
-	d := &decoder{rest: content}
-	kept := Kept{Sequence: d.number()}
-	seconds, nanoseconds := d.signed(), d.number()
+	d := &decoder{cursor.New(content)}
+	kept := Kept{Sequence: d.Number()}
+	seconds, nanoseconds := d.Signed(), d.Number()
 	if nanoseconds >= uint64(time.Second) {
-		d.fail("a time has %d nanoseconds", nanoseconds)
+		d.Fail("a time has %d nanoseconds", nanoseconds)
 	} else {
 		kept.Heard = time.Unix(seconds, int64(nanoseconds)).UTC()
 	}
 	kept.Clusters, kept.Services = d.resources(), d.resources()
-	if d.err == nil && len(d.rest) > 0 {
-		d.fail("%d bytes follow the end", len(d.rest))
-	}
-	if d.err != nil {
-		return Kept{}, d.err
+	if err := d.End(); err != nil {
+		return Kept{}, err //nolint:wrapcheck // who opened the file says which it is
 	}
 	return kept, nil
 }
 
-// decoder reads content. After the first error it reads nothing but zeros.
-type decoder struct {
-	rest []byte
-	err  error
-}
-
-func (d *decoder) fail(format string, args ...any) {
-	if d.err == nil {
-		d.err = fmt.Errorf(format, args...)
-	}
-	d.rest = nil
-}
-
-func (d *decoder) number() uint64 {
-	n, size := binary.Uvarint(d.rest)
-	if size <= 0 {
-		d.fail("a number is cut short or too large")
-		return 0
-	}
-	d.rest = d.rest[size:]
-	return n
-}
-
-func (d *decoder) signed() int64 {
-	n, size := binary.Varint(d.rest)
-	if size <= 0 {
-		d.fail("a number is cut short or too large")
-		return 0
-	}
-	d.rest = d.rest[size:]
-	return n
-}
-
-func (d *decoder) bytes() []byte {
-	n := d.number()
-	if n > uint64(len(d.rest)) {
-		d.fail("%d bytes are wanted, and %d are left", n, len(d.rest))
-		return nil
-	}
-	taken := d.rest[:n:n]
-	d.rest = d.rest[n:]
-	return taken
-}
+// decoder reads content.
+type decoder struct{ cursor.Cursor }
 
 func (d *decoder) resources() []Resource {
-	n := d.number()
-	if least := uint64(3); n > uint64(len(d.rest))/least {
-		d.fail("a list claims %d resources, and %d bytes are left", n, len(d.rest))
-		return nil
-	}
+	n := d.Count(3)
 	list := make([]Resource, 0, n)
 	for range n {
-		r := Resource{Name: string(d.bytes()), Version: string(d.bytes()), Value: d.bytes()}
-		if last := len(list) - 1; d.err == nil && last >= 0 && list[last].Name >= r.Name {
-			d.fail("resource %q follows %q", r.Name, list[last].Name)
+		r := Resource{Name: string(d.Block()), Version: string(d.Block()), Value: d.Block()}
+		if last := len(list) - 1; d.Err() == nil && last >= 0 && list[last].Name >= r.Name {
+			d.Fail("resource %q follows %q", r.Name, list[last].Name)
 		}
 		list = append(list, r)
 	}
-	if d.err != nil {
+	if d.Err() != nil {
 		return nil
 	}
 	return list

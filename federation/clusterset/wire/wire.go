@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/hansa-dev/hansa/federation/clusterset"
+	"github.com/hansa-dev/hansa/federation/clusterset/wire/cursor"
 )
 
 // The form of a shard: the magic, a version, the checksum of what follows, and gzip of the content.
@@ -164,12 +165,9 @@ func Decode(data []byte) (clusterset.Known, error) {
 }
 
 func decode(content []byte) (clusterset.Known, error) {
-	d := &decoder{rest: content}
+	d := &decoder{Cursor: cursor.New(content)}
 	known := d.known()
-	if d.err == nil && len(d.rest) > 0 {
-		d.fail("%d bytes follow the end", len(d.rest))
-	}
-	return known, d.err
+	return known, d.End()
 }
 
 func unpack(data []byte) ([]byte, error) {
