@@ -34,7 +34,9 @@ var rooms = []room{
 	{path: "federation/clusterset", floor: 1, pure: true},
 	{path: "federation/servicepolicy", floor: 2, pure: true}, // says things about the table above
 	{path: "eastwest/gateway/hello", floor: 1, pure: true},
-	{path: "dns/zone", floor: 2, pure: true}, // what the table above says in names and records
+	{path: "eastwest/gateway/route", floor: 2, pure: true}, // who may take a connection, in the table's order
+	{path: "eastwest/health", floor: 2, pure: true},        // one verdict from many observers
+	{path: "dns/zone", floor: 2, pure: true},               // what the table above says in names and records
 	{path: "e2e/lab/wan/link", floor: 1, pure: true},
 	{path: "federation/sync/plan", floor: 2, pure: true}, // puts the three above together
 
@@ -47,9 +49,11 @@ var rooms = []room{
 	{path: "federation/imports", floor: 5},
 	{path: "dns", floor: 5},
 	{path: "eastwest/xds", floor: 5},
+	{path: "eastwest/enrolment", floor: 5},
 	{path: "federation/typeconfig", floor: 5},
 	{path: "dns/endpoints", floor: 6},
 	{path: "eastwest/feed", floor: 6}, // the other end of xds
+	{path: "eastwest/agents", floor: 6},
 	{path: "eastwest/gateway", floor: 6},
 	{path: "federation/join", floor: 6}, // grants what the default types of typeconfig need
 

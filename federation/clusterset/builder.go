@@ -16,6 +16,7 @@ type Builder struct {
 	changed  []Key // drafts that differ from the current snapshot, in the order of the changes
 	clusters map[string]*Cluster
 	moved    bool // clusters differ from the current snapshot
+	revoked  *revoked
 	current  *Snapshot
 }
 
@@ -229,7 +230,7 @@ func (b *Builder) PublishAs(sequence uint64) *Snapshot {
 	if len(edits) > 0 {
 		next.services = b.current.services.with(edits)
 	}
-	next.clusters = b.members()
+	next.clusters, next.revoked = b.members(), b.revoked
 	if next == *b.current {
 		return b.current
 	}

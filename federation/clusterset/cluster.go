@@ -29,13 +29,20 @@ type Cluster struct {
 	LastKnown time.Time
 }
 
-// Gateway is one address at which a cluster takes traffic from other networks. The service is named by the TLS server name.
+// Gateway is one gateway of a cluster: where others reach its services, and where its own pods reach those of others.
 type Gateway struct {
+	// Addr is the address at which other clusters reach it.
 	Addr netip.Addr
-	// Port is where it takes TLS by server name. A gateway with port 0 or without an address is not used.
+	// Port is where it takes TLS of clients and passes it on by server name; 0 means that it does not.
 	Port uint16
-	// Health is that of this address. Down takes it out; with all gateways down, nothing of the cluster is reached from
-	// other networks.
+	// Tunnel is where it takes tunnels of other clusters' gateways; 0 means that it does not.
+	Tunnel uint16
+	// Inside is the address at which pods of its own cluster reach it; zero means that they do not.
+	Inside netip.Addr
+	// Node is where it runs in its own cluster; empty when that is not known.
+	Node string
+	// Health is that of Addr as others see it. Down takes it out; with all gateways down, nothing of the cluster is reached
+	// from other networks.
 	Health Health
 }
 

@@ -2,6 +2,7 @@ package clusterset
 
 import (
 	"cmp"
+	"net/netip"
 	"reflect"
 	"slices"
 )
@@ -22,6 +23,13 @@ type Policy struct {
 	Consumers *Consumers
 	// TTL is for how many seconds answers about the service's names may be kept; 0 means what the server has for all.
 	TTL uint32
+	// Path is how pods of a cluster with a gateway reach the service.
+	Path Path
+	// Passthrough opens the service to TLS of clients elsewhere, which gateways pass on unseen; nil means that it is closed.
+	Passthrough *Passthrough
+	// FirstFlight lets gateways send a client's first bytes before the far side has a connection: it saves a round trip, and
+	// such a connection is never tried on two ways at once.
+	FirstFlight bool
 	// L7 is what only clients that understand requests act on. It is carried and compared, never read, and must not be
 	// modified once given.
 	L7 any
@@ -32,6 +40,25 @@ type Tier struct {
 	By Scope
 	// Names are the zones, regions or clusters meant, depending on By. Empty means the consumer's own.
 	Names []string
+}
+
+// Path is how pods of a cluster with a gateway of its own reach a service.
+type Path string
+
+const (
+	// ByGateway sends everything through the cluster's own gateway: what fails is noticed there, at once.
+	ByGateway Path = ""
+	// Direct lets kube-proxy send to pods that it reaches without a gateway.
+	Direct Path = "Direct"
+)
+
+// Passthrough says who reaches a service through gateways with TLS of its own. A gateway sees neither who a client is nor
+// what it says; the service has to check both.
+type Passthrough struct {
+	// Sources are the addresses from which clients come. Empty means everywhere.
+	Sources []netip.Prefix
+	// ProxyProtocol has the service's pods told where a client comes from, in a header of the PROXY protocol, version 2.
+	ProxyProtocol bool
 }
 
 // Scope is what a tier selects endpoints by.

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Service is one global service as of one Snapshot. It and everything that it points to is immutable; a service that did not
@@ -43,6 +45,16 @@ type Import struct {
 	Cluster string
 	// ClusterIPs are those of the derived Service, in its order.
 	ClusterIPs []netip.Addr
+	// GatewayPorts are where the cluster's gateways take traffic for the service's ports, at Gateway.Inside.
+	GatewayPorts []GatewayPort
+}
+
+// GatewayPort is where the gateways of a cluster take traffic for one port of a service.
+type GatewayPort struct {
+	// Name is that of the service's port.
+	Name     string
+	Protocol corev1.Protocol // empty means TCP
+	Port     uint16
 }
 
 // Exported tells whether there is a valid export, and thus a service for consumers.
@@ -108,7 +120,7 @@ func (s *Service) source(cluster string) (int, bool) {
 func (s *Service) equal(other *Service) bool {
 	return s.Policy.equal(other.Policy) &&
 		slices.EqualFunc(s.Imports, other.Imports, func(a, b Import) bool {
-			return a.Cluster == b.Cluster && slices.Equal(a.ClusterIPs, b.ClusterIPs)
+			return a.Cluster == b.Cluster && slices.Equal(a.ClusterIPs, b.ClusterIPs) && slices.Equal(a.GatewayPorts, b.GatewayPorts)
 		}) &&
 		slices.EqualFunc(s.Sources, other.Sources, func(a, b Source) bool {
 			return a.Cluster == b.Cluster && a.Created.Equal(b.Created) && a.Properties.equal(b.Properties) && a.Endpoints.equal(b.Endpoints)

@@ -12,6 +12,7 @@ type Snapshot struct {
 	sequence uint64
 	services *table
 	clusters *members
+	revoked  *revoked
 }
 
 // members are the facts about clusters, of one or several snapshots.

@@ -9,6 +9,8 @@ type Consumer struct {
 	Zone string
 	// Region counts where that of the cluster is not known: for consumers outside of all clusters, whose Cluster is empty.
 	Region string
+	// Gateway says that it is a gateway of the cluster itself: it uses gateways of other clusters, never its own.
+	Gateway bool
 }
 
 // View is what a consumer may use of a service. It does not depend on the time, only on the service, the facts about its
@@ -39,6 +41,9 @@ type Locality struct {
 	Cluster, Region, Zone string
 	// Gateway says that the addresses are gateways of the cluster: they take TLS for the server name of the service.
 	Gateway bool
+	// Outbound says that the addresses are gateways of the consumer's own cluster, at the port that is the service's: they
+	// carry on whatever they are sent, and choose between the clusters behind this priority themselves.
+	Outbound bool
 	// Weight is the share of the priority's traffic in relation to its other localities: the number of ready endpoints, those
 	// behind gateways included, unless the policy weighs clusters. The sum over a priority fits 32 bits, as EDS demands.
 	Weight uint32
