@@ -1,12 +1,16 @@
-// The program gen compiles service.proto to Go. It needs neither protoc nor a plugin.
+// The program gen compiles the .proto files below eastwest to Go. It needs neither protoc nor a plugin. Services are not
+// in what it makes: they are few, and written by hand beside it.
 package main
 
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/protoutil"
@@ -16,17 +20,31 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// source names the file from the root of the repository, and in the registry of all files of a program.
-const source = "eastwest/xds/servicepb/service.proto"
+// tree is where the files are, from the root of the repository.
+const tree = "eastwest"
+
+// extension of the files.
+const extension = ".proto"
 
 func main() {
-	if err := generate(filepath.Join("..", "..", "..", "..")); err != nil {
+	if err := generateAll(filepath.Join("..", "..", "..", "..")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func generate(root string) error {
+func generateAll(root string) error {
+	return fs.WalkDir(os.DirFS(root), tree, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || path.Ext(name) != extension {
+			return err
+		}
+		return generate(root, name)
+	})
+}
+
+// generate compiles one file. source names it from the root of the repository, and in the registry of all files of a
+// program.
+func generate(root, source string) error {
 	compiler := protocompile.Compiler{
 		Resolver:       &protocompile.SourceResolver{ImportPaths: []string{root}},
 		SourceInfoMode: protocompile.SourceInfoStandard,
@@ -45,9 +63,10 @@ func generate(root string) error {
 	for _, file := range plugin.Files {
 		internal_gengo.GenerateFile(plugin, file)
 	}
+	name := "zz_generated." + strings.TrimSuffix(path.Base(source), extension) + ".pb.go"
 	for _, file := range plugin.Response().File {
-		path := filepath.Join(root, filepath.Dir(source), "zz_generated.service.pb.go")
-		if err := os.WriteFile(path, withoutInit(file.GetContent()), 0o644); err != nil { //nolint:gosec // source code
+		target := filepath.Join(root, filepath.FromSlash(path.Dir(source)), name)
+		if err := os.WriteFile(target, withoutInit(file.GetContent()), 0o644); err != nil { //nolint:gosec // source code
 			return fmt.Errorf("writing the generated code: %w", err)
 		}
 	}
