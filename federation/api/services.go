@@ -12,6 +12,9 @@ const (
 	DerivedServiceAnnotation = "multicluster.kubernetes.io/derived-service"
 	// SliceManagedByLabel says who writes an EndpointSlice (KEP-752), and who wrote a derived Service.
 	SliceManagedByLabel = "endpointslice.kubernetes.io/managed-by"
+	// GatewayPortsAnnotation on a derived Service says at which ports the cluster's gateways take the traffic of its ports, in
+	// the form of clusterset.FormatGatewayPorts. It is given once and kept.
+	GatewayPortsAnnotation = "hansa.dev/gateway-ports"
 	// Controller is the value of SliceManagedByLabel on what Hansa writes.
 	Controller = "hansa.dev"
 	// ExportAnnotation with the value "true" on a FederatedService exports the service from the clusters it is placed in.
