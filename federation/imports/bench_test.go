@@ -29,11 +29,11 @@ func BenchmarkInStep(b *testing.B) {
 	b.ReportAllocs()
 	b.Run("For", func(b *testing.B) {
 		for b.Loop() {
-			imports.For(snapshot, "id-a", web, true)
+			imports.For(snapshot, "id-a", web, whole)
 		}
 	})
 	b.Run("Make", func(b *testing.B) {
-		wanted := imports.For(snapshot, "id-a", web, true)
+		wanted := imports.For(snapshot, "id-a", web, whole)
 		b.ReportAllocs()
 		for b.Loop() {
 			if plan, err := imports.Make(wanted, have, epoch); err != nil || len(plan.Steps) > 0 {

@@ -36,6 +36,9 @@ func (l *lane) execute(ctx context.Context, p peer, key clusterset.Key, step Ste
 	if err != nil {
 		return fmt.Errorf("cluster %q: %s of %s %s/%s: %w%s", l.name, step.Verb, step.Resource.Resource, step.Object.GetNamespace(), step.Object.GetName(), err, advice(err, l.name))
 	}
+	if step.Resource == sliceResource && hinted(step.Object) && !hinted(answer) {
+		l.hintless.Store(true)
+	}
 	writes.WithLabelValues(l.name, step.Resource.Resource, string(step.Verb)).Inc()
 	l.observe(key, step, answer)
 	stand.replace(step, answer)

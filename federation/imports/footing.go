@@ -101,3 +101,10 @@ func (l *lane) forgetFootings() {
 	defer l.mu.Unlock()
 	clear(l.footings)
 }
+
+// forgetFooting is for a service about which something has changed that no footing shows.
+func (l *lane) forgetFooting(key clusterset.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.footings, key)
+}

@@ -66,3 +66,11 @@ func (i *index) keys() []clusterset.Key {
 	defer i.mu.Unlock()
 	return slices.Collect(maps.Keys(i.named))
 }
+
+// keyOf returns the service that an object belongs to.
+func (i *index) keyOf(name types.NamespacedName) (clusterset.Key, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	key, had := i.owner[name]
+	return key, had
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -48,6 +49,8 @@ type lane struct {
 	// nil without a client
 	namespaces, exports, imports, services, slices *cluster.Watch
 	serviceIndex, sliceIndex                       *index
+	ports                                          *Allocation
+	hintless                                       atomic.Bool // the member drops hints for nodes
 
 	mu      sync.Mutex
 	peer    peer
@@ -68,7 +71,7 @@ func newLane(r *run, p peer) *lane {
 	l := &lane{
 		r: r, name: p.name, revision: p.revision, peer: p,
 		queue:        workqueue.NewTypedRateLimitingQueue(limiter),
-		serviceIndex: newIndex(), sliceIndex: newIndex(),
+		serviceIndex: newIndex(), sliceIndex: newIndex(), ports: NewAllocation(),
 		since: map[clusterset.Key]time.Time{}, held: map[clusterset.Key]bool{}, refused: map[clusterset.Key]refusal{}, spaces: map[string]bool{},
 		quarrels: map[clusterset.Key]quarrel{}, footings: map[clusterset.Key]footing{},
 	}
@@ -82,7 +85,7 @@ func newLane(r *run, p peer) *lane {
 	l.namespaces = l.watch(namespaceResource, "", func(name types.NamespacedName) { l.namespaceChanged(name.Name) })
 	l.exports = l.watch(exportResource, "", l.add)
 	l.imports = l.watch(importResource, "", l.add)
-	l.services = l.watch(serviceResource, ours, func(name types.NamespacedName) { l.objectChanged(l.services, l.serviceIndex, name) })
+	l.services = l.watch(serviceResource, ours, l.serviceChanged)
 	l.slices = l.watch(sliceResource, ours, func(name types.NamespacedName) { l.objectChanged(l.slices, l.sliceIndex, name) })
 	for _, w := range l.watches() {
 		r.running.Go(func() { w.Run(l.life) })
@@ -254,6 +257,27 @@ func (l *lane) objectChanged(watch *cluster.Watch, known *index, name types.Name
 	}
 }
 
+// serviceChanged is objectChanged for derived Services. They say which ports of the gateways are their own; what cannot be
+// read is written anew.
+func (l *lane) serviceChanged(name types.NamespacedName) {
+	service := l.services.Get(name)
+	if service == nil {
+		if key, had := l.serviceIndex.keyOf(name); had && name.Name == DerivedName(key.Name) {
+			l.ports.Forget(key)
+		}
+	} else if key := (clusterset.Key{Namespace: name.Namespace, Name: derivedFrom(service)}); name.Name == DerivedName(key.Name) {
+		ports, err := clusterset.ParseGatewayPorts(service.GetAnnotations()[api.GatewayPortsAnnotation])
+		if err != nil {
+			ports = nil
+		}
+		for _, loser := range l.ports.See(key, ports) {
+			l.forgetFooting(loser)
+			l.add(loser)
+		}
+	}
+	l.objectChanged(l.services, l.serviceIndex, name)
+}
+
 func (l *lane) work() {
 	for {
 		key, down := l.queue.Get()
@@ -331,7 +355,8 @@ func (l *lane) handle(key clusterset.Key) (outcome, error) {
 	if l.settled(key, stand) {
 		return out, nil
 	}
-	w := For(snapshot, id, key, stand.complete)
+	w := For(snapshot, id, key, Given{Complete: stand.complete, NodeHints: !l.hintless.Load()})
+	w.GatewayPorts = l.ports.Assign(key, claims(w.Properties), hasGateways(snapshot.Cluster(id)))
 	switch {
 	case stand.listed:
 		out, problems[0] = l.settleImport(ctx, p, w, &stand)

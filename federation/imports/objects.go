@@ -210,6 +210,9 @@ func (w *Wanted) newService(owner *unstructured.Unstructured) (*unstructured.Uns
 	made := object("v1", "Service", w.Key.Namespace, DerivedName(w.Key.Name))
 	made.Object["spec"] = spec
 	made.SetLabels(w.serviceLabels())
+	if text := clusterset.FormatGatewayPorts(w.GatewayPorts); text != "" {
+		made.SetAnnotations(map[string]string{api.GatewayPortsAnnotation: text})
+	}
 	made.SetOwnerReferences(ownedBy(owner))
 	return made, nil
 }

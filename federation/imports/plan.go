@@ -18,6 +18,7 @@ import (
 	mcsv1beta1 "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/hansa-dev/hansa/federation/api"
+	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
 // The resources that are written.
@@ -236,10 +237,30 @@ func (p *Plan) writeService(w *Wanted, have Have) error {
 	if _, set, _ := unstructured.NestedString(wanted.Object, "spec", "ipFamilyPolicy"); set {
 		fields = append(fields, []string{"spec", "ipFamilyPolicy"})
 	}
-	if mended, changed := mend(live, wanted, fields...); changed {
+	mended, changed := mend(live, wanted, fields...)
+	if mended, changed = annotate(mended, changed, w); changed {
 		p.add(Update, serviceResource, mended)
 	}
 	return nil
+}
+
+// annotate has a live derived Service say which ports of the gateways are its own.
+func annotate(service *unstructured.Unstructured, copied bool, w *Wanted) (*unstructured.Unstructured, bool) {
+	annotations := service.GetAnnotations()
+	text := clusterset.FormatGatewayPorts(w.GatewayPorts)
+	if annotations[api.GatewayPortsAnnotation] == text {
+		return service, copied
+	}
+	if !copied {
+		service = service.DeepCopy()
+	}
+	if text == "" {
+		delete(annotations, api.GatewayPortsAnnotation)
+	} else {
+		annotations = merged(annotations, map[string]string{api.GatewayPortsAnnotation: text})
+	}
+	service.SetAnnotations(annotations)
+	return service, true
 }
 
 // writeSlices brings the EndpointSlices up to date. What is not wanted goes last, and stays when it is of a cluster of which

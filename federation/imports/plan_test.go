@@ -48,7 +48,7 @@ func look(s *store) imports.Have {
 func settle(tb testing.TB, s *store, snapshot *clusterset.Snapshot, cluster string) (last imports.Plan) {
 	tb.Helper()
 	for range 10 {
-		plan, err := imports.Make(imports.For(snapshot, cluster, web, true), look(s), epoch)
+		plan, err := imports.Make(imports.For(snapshot, cluster, web, whole), look(s), epoch)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -425,7 +425,7 @@ func TestNamespaceMissing(t *testing.T) {
 	builder := clusterset.NewBuilder(0)
 	facts(builder, "a@n")
 	export(builder, "a", 1, properties(), "10.0.0.1")
-	plan, err := imports.Make(imports.For(builder.Publish(), "a", web, true), imports.Have{}, epoch)
+	plan, err := imports.Make(imports.For(builder.Publish(), "a", web, whole), imports.Have{}, epoch)
 	if err != nil || len(plan.Steps) > 0 {
 		t.Errorf("%v, %v: nothing can be made where the namespace is missing", plan.Steps, err)
 	}

@@ -102,6 +102,13 @@ func appendEndpoint(text []byte, e *discoveryv1.Endpoint) []byte {
 		text = strconv.AppendBool(text, *c.value)
 	}
 	text = append(text, '}')
+	if e.Hints != nil {
+		for i := range e.Hints.ForNodes {
+			text = opened(text, i, `,"hints":{"forNodes":[`)
+			text = append(appendText(append(text, `{"name":`...), e.Hints.ForNodes[i].Name), '}')
+		}
+		text = append(text, "]}"...)
+	}
 	text = appendField(text, `,"hostname":`, e.Hostname)
 	text = appendField(text, `,"nodeName":`, e.NodeName)
 	text = appendField(text, `,"zone":`, e.Zone)

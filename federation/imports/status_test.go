@@ -216,7 +216,7 @@ func TestReady(t *testing.T) {
 				have.Import.Object["status"] = nil
 			}
 			got := conditions(have.Import)
-			plan, err := imports.Make(imports.For(builder.Publish(), "a", web, true), have, epoch)
+			plan, err := imports.Make(imports.For(builder.Publish(), "a", web, whole), have, epoch)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,17 +22,28 @@ type Wanted struct {
 	Sources []string
 	// Slices are the EndpointSlices, sorted by name.
 	Slices []Slice
-	// Beyond are the source clusters whose pods the importing one cannot reach, since they are in other networks; sorted.
+	// Beyond are the source clusters that the importing one cannot reach, since they are in other networks and it has no gateway
+	// that carries the service; sorted.
 	Beyond []string
+	// GatewayPorts are the ports of the importing cluster's gateways that belong to the service's. They are given to the derived
+	// Service, and used once it says so.
+	GatewayPorts []clusterset.GatewayPort
 
 	unread map[string]bool // sources whose endpoints have not been read yet
 	lost   func(cluster string) bool
 }
 
-// For returns what should be of a service in an importing cluster. With complete false there are registered clusters whose
-// ids are not known yet, so that a cluster of which the snapshot knows nothing may be one of them.
-func For(snapshot *clusterset.Snapshot, cluster string, key clusterset.Key, complete bool) *Wanted {
-	w := &Wanted{Key: key, Cluster: cluster, unread: map[string]bool{}, lost: func(id string) bool { return lost(snapshot, id, complete) }}
+// Given is what For has to know beside the table.
+type Given struct {
+	// Complete says that the ids of all registered clusters are known: a cluster of which the snapshot knows nothing is none.
+	Complete bool
+	// NodeHints says that the importing cluster keeps hints for nodes in EndpointSlices.
+	NodeHints bool
+}
+
+// For returns what should be of a service in an importing cluster.
+func For(snapshot *clusterset.Snapshot, cluster string, key clusterset.Key, given Given) *Wanted {
+	w := &Wanted{Key: key, Cluster: cluster, unread: map[string]bool{}, lost: func(id string) bool { return lost(snapshot, id, given.Complete) }}
 	view := snapshot.View(key, clusterset.Consumer{Cluster: cluster})
 	if view.Reason != clusterset.Used {
 		return w
@@ -45,9 +56,10 @@ func For(snapshot *clusterset.Snapshot, cluster string, key clusterset.Key, comp
 		}
 	}
 	g := newGathering(snapshot, service, cluster, &view)
+	g.out = newOutbound(snapshot, service, cluster, given.NodeHints)
 	w.Slices = g.slices()
 	for _, id := range w.Sources {
-		if !g.direct(id) {
+		if !g.direct(id) && !g.byGateway(id) {
 			w.Beyond = append(w.Beyond, id)
 		}
 	}
@@ -86,6 +98,7 @@ type gathering struct {
 	snapshot *clusterset.Snapshot
 	service  *clusterset.Service
 	own      *clusterset.Cluster
+	out      outbound
 	used     []map[locality]bool // per port of the service; one for a service without ports
 	buckets  map[string]*bucket
 }
@@ -106,7 +119,7 @@ func localities(assignment *clusterset.Assignment) map[locality]bool {
 	used := map[locality]bool{}
 	for _, priority := range assignment.Priorities {
 		for i := range priority.Localities {
-			if l := &priority.Localities[i]; !l.Gateway {
+			if l := &priority.Localities[i]; !l.Gateway && !l.Outbound {
 				used[locality{l.Cluster, clusterset.Intern(l.Zone)}] = true
 			}
 		}
@@ -145,7 +158,14 @@ func (g *gathering) slices() []Slice {
 
 // collect puts the endpoints of one source into buckets.
 func (g *gathering) collect(source *clusterset.Source, owner map[netip.Addr]string) {
-	if source.Endpoints == nil || source.Properties == nil || source.Properties.Type == corev1.ServiceTypeExternalName || !g.direct(source.Cluster) {
+	if source.Endpoints == nil || source.Properties == nil || source.Properties.Type == corev1.ServiceTypeExternalName {
+		return
+	}
+	if g.byGateway(source.Cluster) {
+		g.collectGateways(source.Cluster)
+		return
+	}
+	if !g.direct(source.Cluster) {
 		return
 	}
 	facts := g.facts(source.Cluster)

@@ -18,6 +18,9 @@ import (
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+// whole is what is given when nothing is missing.
+var whole = imports.Given{Complete: true, NodeHints: true}
+
 var web = clusterset.Key{Namespace: "shop", Name: "web"}
 
 const live = clusterset.Ready | clusterset.Serving
@@ -283,7 +286,7 @@ func TestEndpoints(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			builder := clusterset.NewBuilder(0)
 			tc.given(builder)
-			if diff := cmp.Diff(tc.want, listed(imports.For(builder.Publish(), "a", web, true))); diff != "" {
+			if diff := cmp.Diff(tc.want, listed(imports.For(builder.Publish(), "a", web, whole))); diff != "" {
 				t.Errorf("%s\n(-want +got):\n%s", tc.reason, diff)
 			}
 		})
@@ -300,7 +303,7 @@ func TestSlicesAreStable(t *testing.T) {
 		export(builder, "b", 1, properties(), pods...)
 		found := map[string][]string{}
 		total := 0
-		for _, slice := range imports.For(builder.Publish(), "a", web, true).Slices {
+		for _, slice := range imports.For(builder.Publish(), "a", web, whole).Slices {
 			if len(slice.Endpoints) > imports.MaxEndpoints {
 				t.Fatalf("%s has %d endpoints", slice.Name, len(slice.Endpoints))
 			}
