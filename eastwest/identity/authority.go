@@ -39,11 +39,25 @@ const (
 	pemKey         = "PRIVATE KEY"
 )
 
-// Authority signs certificates of one trust domain. It is immutable.
+// Issuer signs certificates of one trust domain, and says whom to trust in it. Authority is one, and so is a Server, which
+// signs with whatever authority there is at the time.
+type Issuer interface {
+	TrustDomain() spiffeid.TrustDomain
+	// Sign signs a certificate for a public key, and returns it in PEM with what is between it and a root.
+	Sign(public crypto.PublicKey, request Request) (chainPEM []byte, err error)
+	// BundlePEM returns the roots by which everybody of the trust domain is checked; nil when they are not known yet.
+	BundlePEM() []byte
+}
+
+var _ Issuer = (*Authority)(nil)
+
+// Authority signs certificates of one trust domain: with a root, with an intermediate below one, or with what an external
+// issuer gave. It is immutable.
 type Authority struct {
 	trustDomain spiffeid.TrustDomain
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
+	certificate *x509.Certificate // that it signs with
+	key         crypto.Signer
+	chain       []*x509.Certificate // shown after a leaf: its own certificate and what is above it, without the root
 	bundle      *x509bundle.Bundle
 	bundlePEM   []byte
 	now         func() time.Time
@@ -94,9 +108,8 @@ func ParseAuthority(td spiffeid.TrustDomain, certPEM, keyPEM, bundlePEM []byte, 
 	if err != nil {
 		return nil, err
 	}
-	public, ok := certificate.PublicKey.(*ecdsa.PublicKey)
 	switch {
-	case !ok || !public.Equal(key.Public()):
+	case !belongs(key, certificate):
 		return nil, errors.New("the key is not that of the certificate")
 	case !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0:
 		return nil, errors.New("the certificate is not that of an authority")
@@ -114,29 +127,49 @@ func ParseAuthority(td spiffeid.TrustDomain, certPEM, keyPEM, bundlePEM []byte, 
 	return newAuthority(td, certificate, key, others, now), nil
 }
 
-func newAuthority(td spiffeid.TrustDomain, certificate *x509.Certificate, key *ecdsa.PrivateKey, others []*x509.Certificate, now func() time.Time) *Authority {
-	roots := []*x509.Certificate{certificate}
-	for _, other := range others {
-		if !slices.ContainsFunc(roots, other.Equal) {
-			roots = append(roots, other)
+func newAuthority(td spiffeid.TrustDomain, certificate *x509.Certificate, key crypto.Signer, others []*x509.Certificate, now func() time.Time) *Authority {
+	a := &Authority{trustDomain: td, certificate: certificate, key: key, now: now}
+	a.trust(unite([]*x509.Certificate{certificate}, others))
+	return a
+}
+
+// trust sets the roots.
+func (a *Authority) trust(roots []*x509.Certificate) {
+	a.bundle, a.bundlePEM = x509bundle.FromX509Authorities(a.trustDomain, roots), encodeCertificates(roots...)
+}
+
+// unite returns the certificates of all lists, in their order, each once.
+func unite(lists ...[]*x509.Certificate) []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, list := range lists {
+		for _, each := range list {
+			if !slices.ContainsFunc(all, each.Equal) {
+				all = append(all, each)
+			}
 		}
 	}
-	return &Authority{
-		trustDomain: td, certificate: certificate, key: key, now: now,
-		bundle: x509bundle.FromX509Authorities(td, roots), bundlePEM: encodeCertificates(roots...),
-	}
+	return all
+}
+
+// belongs tells whether a key is that of a certificate.
+func belongs(key crypto.Signer, certificate *x509.Certificate) bool {
+	public, ok := key.Public().(interface {
+		Equal(other crypto.PublicKey) bool
+	})
+	return ok && public.Equal(certificate.PublicKey)
 }
 
 // TrustDomain returns the trust domain whose IDs it signs.
 func (a *Authority) TrustDomain() spiffeid.TrustDomain { return a.trustDomain }
 
-// BundlePEM returns the roots by which its certificates are checked. The first is its own.
+// BundlePEM returns the roots by which its certificates are checked. The first is the one that it signs with or below,
+// unless an external issuer says otherwise.
 func (a *Authority) BundlePEM() []byte { return bytes.Clone(a.bundlePEM) }
 
 // Bundle returns the roots by which its certificates are checked.
 func (a *Authority) Bundle() *x509bundle.Bundle { return a.bundle.Clone() }
 
-// Certificate returns its own certificate.
+// Certificate returns its own certificate, the one that it signs with.
 func (a *Authority) Certificate() *x509.Certificate { return a.certificate }
 
 // Request says what a certificate should hold.
@@ -148,8 +181,8 @@ type Request struct {
 }
 
 // Sign signs a certificate for somebody's public key and returns it in PEM with what is between it and the root. The
-// request's Lifetime of 0 means Lifetime; the certificate never outlives the authority. Only IDs that Parse accepts are
-// signed.
+// request's Lifetime of 0 means Lifetime; the certificate never outlives the authority, but may seem to have begun before
+// it, by Backdating. Only IDs that Parse accepts are signed.
 func (a *Authority) Sign(public crypto.PublicKey, request Request) ([]byte, error) {
 	now := a.now()
 	who, err := Parse(request.ID)
@@ -158,8 +191,8 @@ func (a *Authority) Sign(public crypto.PublicKey, request Request) ([]byte, erro
 		return nil, err
 	case who.TrustDomain != a.trustDomain:
 		return nil, fmt.Errorf("%s is not of the trust domain %s", request.ID, a.trustDomain)
-	case now.After(a.certificate.NotAfter):
-		return nil, fmt.Errorf("the authority of %s ended on %s", a.trustDomain, a.certificate.NotAfter.UTC().Format(time.RFC3339))
+	case now.After(a.ends()):
+		return nil, fmt.Errorf("the authority of %s ended on %s", a.trustDomain, a.ends().UTC().Format(time.RFC3339))
 	}
 	serial, err := newSerial()
 	if err != nil {
@@ -175,8 +208,8 @@ func (a *Authority) Sign(public crypto.PublicKey, request Request) ([]byte, erro
 		URIs:         []*url.URL{request.ID.URL()},
 		DNSNames:     request.DNSNames,
 		IPAddresses:  request.IPs,
-		NotBefore:    later(now.Add(-Backdating), a.certificate.NotBefore),
-		NotAfter:     earlier(now.Add(lifetime), a.certificate.NotAfter),
+		NotBefore:    now.Add(-Backdating), // always by as much: Issued counts on it
+		NotAfter:     earlier(now.Add(lifetime), a.ends()),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  usages(who, request),
 
@@ -186,8 +219,20 @@ func (a *Authority) Sign(public crypto.PublicKey, request Request) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate for %s: %w", request.ID, err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: der}), nil
+	return append(pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: der}), encodeCertificates(a.chain...)...), nil
 }
+
+// ends returns when nothing that it signs is good any more.
+func (a *Authority) ends() time.Time {
+	ends := a.certificate.NotAfter
+	for _, above := range a.chain {
+		ends = earlier(ends, above.NotAfter)
+	}
+	return ends
+}
+
+// Issued returns when an Authority signed a certificate.
+func Issued(leaf *x509.Certificate) time.Time { return leaf.NotBefore.Add(Backdating) }
 
 // Issue makes a key and signs a certificate for it; both in PEM. A lifetime of 0 means Lifetime.
 func (a *Authority) Issue(id spiffeid.ID, dnsNames []string, ips []net.IP, lifetime time.Duration) (certPEM, keyPEM []byte, err error) {
@@ -233,13 +278,6 @@ func newSerial() (*big.Int, error) {
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
 		return b
 	}
 	return a

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,6 +31,9 @@ type KeeperOptions struct {
 	Client      client.Client
 	Namespace   string // of the hub
 	TrustDomain spiffeid.TrustDomain
+	// External names the Secret of an external issuer, in the hub's namespace: ParseExternal says what has to be in it. Empty
+	// means that the hub is its own authority.
+	External string
 	// ClusterID returns the id in the clusterset of a KubeFedCluster by its name, once it is known.
 	ClusterID func(member string) (string, bool)
 	// Wake makes the Keeper look at once, after a cluster has joined for example. nil means never.
@@ -41,14 +43,15 @@ type KeeperOptions struct {
 	Period time.Duration
 }
 
-// Keeper makes the authority when there is none, and keeps Secrets with certificates: one for the clients of each
-// KubeFedCluster, and one for admins. They are renewed when a third of their life is gone, and when the authority or the
+// Keeper makes the authority when there is none and nobody else is to be it, replaces its intermediate and, when asked to,
+// its root, and keeps Secrets with certificates: one for the clients of each KubeFedCluster, and one for admins. They are
+// renewed when a third of their life is gone, and when the authority or the
 // id of the cluster has changed; they go with their KubeFedCluster. Secrets that it did not make are left alone. Only the
 // leader runs it.
 type Keeper struct {
-	options   KeeperOptions
-	authority *Authority // the last one: it is put back when its Secret was deleted
-	told      map[string]string
+	options KeeperOptions
+	last    *corev1.Secret // the one of the root: it is put back when it was deleted
+	told    map[string]string
 }
 
 // NewKeeper returns a Keeper.
@@ -83,15 +86,16 @@ func (k *Keeper) Start(ctx context.Context) error {
 // others. It is not to be called beside Start.
 func (k *Keeper) Keep(ctx context.Context) map[string]error {
 	problems := map[string]error{}
-	authority, err := k.ensureAuthority(ctx)
-	if err != nil {
-		return map[string]error{"the authority": err}
-	}
 	note := func(subject string, err error) {
 		// Somebody else wrote meanwhile, or the cache is behind: the next look sees it.
 		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
 			problems[subject] = err
 		}
+	}
+	authority, err := k.ensureIssuer(ctx, note)
+	if err != nil {
+		note("the authority", err)
+		return problems
 	}
 	note("admins", k.keepSecret(ctx, authority, kept{
 		name: AdminSecret, id: AdminID(k.options.TrustDomain), lifetime: AdminLifetime,
@@ -119,46 +123,6 @@ func (k *Keeper) Keep(ctx context.Context) map[string]error {
 	}
 	note("former clusters", k.forget(ctx, clusters.Items, held))
 	return problems
-}
-
-// ensureAuthority reads the authority, or makes one. Creation is what decides between two hubs that both find none: the
-// loser reads the other's.
-func (k *Keeper) ensureAuthority(ctx context.Context) (*Authority, error) {
-	o := &k.options
-	authority, err := ReadAuthority(ctx, o.Client, o.Namespace, o.TrustDomain, o.Now)
-	if errors.Is(err, ErrNoAuthority) {
-		if authority, err = k.makeAuthority(ctx); apierrors.IsAlreadyExists(err) {
-			authority, err = ReadAuthority(ctx, o.Client, o.Namespace, o.TrustDomain, o.Now)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	k.authority = authority
-	return authority, nil
-}
-
-// makeAuthority stores the authority that there was, or a new one.
-func (k *Keeper) makeAuthority(ctx context.Context) (*Authority, error) {
-	o := &k.options
-	if k.authority != nil {
-		if err := createAuthority(ctx, o.Client, o.Namespace, k.authority); err != nil {
-			return nil, err
-		}
-		o.Log.Info("Put back the authority, whose secret was deleted. To replace it, delete the secret and restart the hubs",
-			"secret", o.Namespace+"/"+AuthoritySecret)
-		return k.authority, nil
-	}
-	authority, err := NewAuthority(o.TrustDomain, o.Now)
-	if err != nil {
-		return nil, err
-	}
-	if err := createAuthority(ctx, o.Client, o.Namespace, authority); err != nil {
-		return nil, err
-	}
-	o.Log.Info("Made an authority", "secret", o.Namespace+"/"+AuthoritySecret,
-		"trustDomain", o.TrustDomain.Name(), "until", authority.certificate.NotAfter)
-	return authority, nil
 }
 
 // kept is a Secret as it should be.
@@ -229,14 +193,11 @@ func stale(secret *corev1.Secret, authority *Authority, id spiffeid.ID, now time
 		return "the trusted roots have changed"
 	case due(pair.Certificates[0], now):
 		return "a third of its life is gone"
-	case signedBy(pair.Certificates[0], authority) != nil:
+	}
+	if _, _, err := x509svid.Verify(pair.Certificates, authority.bundle, x509svid.WithTime(now)); err != nil {
 		return "the authority has changed"
 	}
 	return ""
-}
-
-func signedBy(leaf *x509.Certificate, authority *Authority) error {
-	return leaf.CheckSignatureFrom(authority.certificate)
 }
 
 // owned tells whether a Secret goes with its owner.

@@ -20,14 +20,22 @@ func Identify(p *peer.Peer) (ID, error) { return IdentifyIn(DefaultTrustDomain()
 // handshake verified the certificate. That was when it began; whether the certificate is still good is checked against
 // now.
 func IdentifyIn(td spiffeid.TrustDomain, p *peer.Peer, now time.Time) (ID, error) {
+	state, err := stateOf(p)
+	if err != nil {
+		return ID{}, err
+	}
+	return identify(td, state, now)
+}
+
+func stateOf(p *peer.Peer) (*tls.ConnectionState, error) {
 	if p == nil || p.AuthInfo == nil {
-		return ID{}, errors.New("the connection has no TLS: connect with the client certificate of a bootstrap file")
+		return nil, errors.New("the connection has no TLS: connect with the client certificate of a bootstrap file")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return ID{}, fmt.Errorf("the connection is secured by %s, wanted is tls with a client certificate", p.AuthInfo.AuthType())
+		return nil, fmt.Errorf("the connection is secured by %s, wanted is tls with a client certificate", p.AuthInfo.AuthType())
 	}
-	return identify(td, &info.State, now)
+	return &info.State, nil
 }
 
 func identify(td spiffeid.TrustDomain, state *tls.ConnectionState, now time.Time) (ID, error) {
