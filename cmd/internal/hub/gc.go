@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -46,6 +47,7 @@ func collect(ctx context.Context) {
 			debug.SetGCPercent(h.percent)
 		}
 		if giveBack {
+			runtime.GC() // what lies in pools for use again goes with the second collection only
 			debug.FreeOSMemory()
 		}
 		select {

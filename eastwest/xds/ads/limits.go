@@ -74,6 +74,7 @@ const (
 	maxStreak  = 12   // that are counted
 	maxMessage = 4096 // bytes kept of a NACK's message
 	maxLabel   = 256  // bytes kept of what a client calls itself
+	readBuffer = 4096 // bytes of a connection, beside what TLS has
 
 	// maxSearched bounds the bytes of a NACK's message in which names are looked for: all clients of the view wait meanwhile.
 	maxSearched = 64 << 10

@@ -10,6 +10,7 @@ import (
 	"weak"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -52,6 +53,7 @@ func same(a, b *body) bool {
 type Encoder struct {
 	mu    sync.Mutex
 	known map[string]weak.Pointer[body] // by version
+	urls  map[protoreflect.FullName]string
 }
 
 // Encode makes a resource of m. Equal messages get equal bytes and an equal version.
@@ -60,8 +62,24 @@ func (e *Encoder) Encode(name string, m proto.Message) (Resource, error) {
 	if err != nil {
 		return Resource{}, fmt.Errorf("encoding %s %q: %w", m.ProtoReflect().Descriptor().FullName(), name, err)
 	}
-	url := "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName())
+	url := e.url(m.ProtoReflect().Descriptor().FullName())
 	return Resource{Key: Key{Type: url, Name: name}, body: e.intern(url, value)}, nil
+}
+
+// url returns the type URL of a message: the same string each time, since it stands in every resource.
+func (e *Encoder) url(message protoreflect.FullName) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	url, known := e.urls[message]
+	if known {
+		return url
+	}
+	if e.urls == nil {
+		e.urls = map[protoreflect.FullName]string{}
+	}
+	url = "type.googleapis.com/" + string(message)
+	e.urls[message] = url
+	return url
 }
 
 // Encoded makes a resource of a message that is encoded already. Nobody may change value any more.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -108,6 +109,15 @@ func TestVersionsAreThoseOfContent(t *testing.T) {
 	}
 	if c := resource(t, &one, EDS, "a=2"); c.Version() == a.Version() {
 		t.Error("different content has the same version")
+	}
+}
+
+func TestTypeURLsAreKeptOnce(t *testing.T) {
+	var encoder ads.Encoder
+	one := resource(t, &encoder, CDS, "one=1")
+	two := resource(t, &encoder, CDS, "two=2")
+	if one.Type != CDS || unsafe.StringData(one.Type) != unsafe.StringData(two.Type) {
+		t.Errorf("two resources have %q and %q, which are not the same string in memory", one.Type, two.Type)
 	}
 }
 
