@@ -48,7 +48,7 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	for round := range 30 {
-		b.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 2, byte(round)})})
+		b.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 2, byte(round)})}})
 		snapshot := b.Publish()
 		latest.Publish(snapshot)
 		until(t, func() bool { return r.Sequence() == snapshot.Sequence() })

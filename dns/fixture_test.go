@@ -47,7 +47,7 @@ func world() *clusterset.Builder {
 		return key
 	}
 	web := export("web", false, "m1", "m2")
-	b.SetImport("m1", web, []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")})
+	b.SetImport("m1", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")}})
 	b.SetEndpoints("m1", web, pods(1, 3, false))
 	front := export("front", false, "m1", "m2")
 	b.SetEndpoints("m1", front, pods(2, 2, false))
@@ -113,7 +113,7 @@ func random(rnd *rand.Rand) *clusterset.Snapshot {
 			}
 			b.SetEndpoints(id, key, clusterset.Endpoints{Groups: []clusterset.Group{group}})
 			if !headless && rnd.IntN(4) > 0 {
-				b.SetImport(id, key, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(n), byte(i)})})
+				b.SetImport(id, key, clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(n), byte(i)})}})
 			}
 		}
 		if rnd.IntN(3) == 0 {

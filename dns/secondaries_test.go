@@ -158,7 +158,7 @@ func TestDifferences(t *testing.T) {
 			key := clusterset.Key{Namespace: "shop", Name: []string{"web", "db", "big", "void"}[rnd.IntN(4)]}
 			b.SetEndpoints("m1", key, pods(byte(20+rnd.IntN(3)), rnd.IntN(5), rnd.IntN(2) == 0))
 		}
-		b.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 1, byte(round)})})
+		b.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 1, byte(round)})}})
 		snapshot := b.Publish()
 		latest.Publish(snapshot)
 		until(t, func() bool { return r.Sequence() == snapshot.Sequence() })
@@ -282,7 +282,7 @@ func TestSecondariesHearOfChanges(t *testing.T) {
 	done := make(chan struct{})
 	go func() { r.Run(ctx); close(done) }()
 	defer func() { cancel(); <-done }()
-	b.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.MustParseAddr("10.96.7.7")})
+	b.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.7.7")}})
 	latest.Publish(b.Publish())
 	until(t, func() bool { return vip(t, r, udp) == "10.96.7.7" })
 	serial := ask(t, r, question(apex, miekg.TypeSOA), udp).Answer[0].(*miekg.SOA).Serial

@@ -21,7 +21,7 @@ func vips(n int) *clusterset.Builder {
 	for i := range n {
 		id := fmt.Sprintf("m%d", i+1)
 		b.SetCluster(clusterset.Cluster{ID: id, Network: "flat"})
-		b.SetImport(id, clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)})})
+		b.SetImport(id, clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)})}})
 	}
 	return b
 }
@@ -113,7 +113,7 @@ func TestRunFollows(t *testing.T) {
 	if got := vip(t, r, second); got != "10.96.0.2" {
 		t.Fatalf("got %s", got)
 	}
-	b.SetImport("m2", clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.MustParseAddr("10.96.7.7")})
+	b.SetImport("m2", clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.7.7")}})
 	latest.Publish(b.Publish())
 	until(t, func() bool { return vip(t, r, second) == "10.96.7.7" })
 	if got := vip(t, r, udp); got != "10.96.0.1" {

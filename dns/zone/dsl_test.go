@@ -69,7 +69,7 @@ func (w world) derived(cluster, service string, ips ...string) {
 	for i, ip := range ips {
 		addrs[i] = addr(ip)
 	}
-	w.SetImport(cluster, key(service), addrs)
+	w.SetImport(cluster, key(service), clusterset.Import{ClusterIPs: addrs})
 }
 
 func (w world) tree(cluster string, o zone.Options) *zone.Tree {

@@ -88,7 +88,7 @@ func happen(r *rand.Rand, b *clusterset.Builder) {
 	case 7, 8, 9:
 		b.SetEndpoints(id, service, randomEndpoints(r, id))
 	case 10, 11:
-		b.SetImport(id, service, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(r.IntN(3))}), pick(r, addr("fd00::1"), addr("::ffff:10.96.0.1"))})
+		b.SetImport(id, service, clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(r.IntN(3))}), pick(r, addr("fd00::1"), addr("::ffff:10.96.0.1"))}})
 	case 12:
 		b.RemoveImport(id, service)
 	case 13:

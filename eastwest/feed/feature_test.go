@@ -57,7 +57,7 @@ func TestNumbers(t *testing.T) {
 			w.SetExport("m1", api, clusterset.Export{Created: time.Unix(int64(w.snapshot().Sequence()), 0)})
 			w.Publish()
 		}
-		w.SetImport("m3", web, []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(n)})})
+		w.SetImport("m3", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(n)})}})
 		w.SetCluster(clusterset.Cluster{ID: "m1", Network: "flat", Region: "r-m1", LastKnown: time.Unix(int64(n), 0)})
 		second := a.reaches(w.Publish().Sequence())
 		if changed := second.Since(first); len(changed.Services) != 1 || len(changed.Moved) != 0 || !slices.Contains(changed.Clusters, "m1") {
@@ -69,8 +69,8 @@ func TestNumbers(t *testing.T) {
 
 func TestAClusterSeesItsOwnPartOfWhatItMayNotConsume(t *testing.T) {
 	w := shop(t, 1000)
-	w.SetImport("m1", web, []netip.Addr{netip.MustParseAddr("10.96.0.1")})
-	w.SetImport("m2", web, []netip.Addr{netip.MustParseAddr("10.97.0.1")})
+	w.SetImport("m1", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}})
+	w.SetImport("m2", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.97.0.1")}})
 	w.SetPolicy(web, clusterset.Policy{Consumers: &clusterset.Consumers{Clusters: []string{"m3"}}})
 	number := w.Publish().Sequence()
 	for _, c := range []struct {

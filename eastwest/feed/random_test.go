@@ -39,7 +39,7 @@ func (r random) change(t *table) {
 	case 7:
 		t.RemovePolicy(r.key())
 	case 8:
-		t.SetImport(r.clusterID(), r.key(), []netip.Addr{r.addr(96), r.addr(97)}[:r.IntN(3)])
+		t.SetImport(r.clusterID(), r.key(), clusterset.Import{ClusterIPs: []netip.Addr{r.addr(96), r.addr(97)}[:r.IntN(3)]})
 	case 9:
 		t.RemoveImport(r.clusterID(), r.key())
 	case 10:

@@ -217,7 +217,7 @@ func full(tb testing.TB) *table {
 			}
 			id := fmt.Sprintf("m%d", cluster+1)
 			w.SetEndpoints(id, key, clusterset.Endpoints{Groups: []clusterset.Group{group}})
-			w.SetImport(id, key, []netip.Addr{netip.AddrFrom4([4]byte{10, byte(96 + cluster), byte(service >> 8), byte(service)})})
+			w.SetImport(id, key, clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(96 + cluster), byte(service >> 8), byte(service)})}})
 		}
 	}
 	w.Publish()

@@ -106,7 +106,7 @@ func (t *table) set(facts *servicepb.Facts) {
 		}
 	}
 	for _, i := range facts.Imports {
-		t.builder.SetImport(i.Cluster, facts.Key, i.ClusterIPs)
+		t.builder.SetImport(i.Cluster, facts.Key, i)
 	}
 	if facts.Policy == nil {
 		t.builder.RemovePolicy(facts.Key)

@@ -44,7 +44,7 @@ func benchTable(b *testing.B) *table {
 		w.Export(benchKey(service), []string{"m1", "m2", "m3"})
 		for cluster := range benchClusters {
 			benchChange(w, service, cluster, 0)
-			w.SetImport(fmt.Sprintf("m%d", cluster+1), benchKey(service), []netip.Addr{netip.AddrFrom4([4]byte{10, byte(96 + cluster), byte(service / 250), byte(service % 250)})})
+			w.SetImport(fmt.Sprintf("m%d", cluster+1), benchKey(service), clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(96 + cluster), byte(service / 250), byte(service % 250)})}})
 		}
 	}
 	w.Publish()

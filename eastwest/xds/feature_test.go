@@ -146,8 +146,8 @@ func TestClustersMove(t *testing.T) {
 
 func TestAnAgentGetsServices(t *testing.T) {
 	w := shop(t)
-	w.SetImport("m1", web, []netip.Addr{netip.MustParseAddr("10.96.0.1")})
-	w.SetImport("m2", web, []netip.Addr{netip.MustParseAddr("10.97.0.1")})
+	w.SetImport("m1", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}})
+	w.SetImport("m2", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.97.0.1")}})
 	w.Publish()
 	c := serve(t, w, "m2", ads.Limits{}).Delta(agentClient)
 	c.Request(SVC).Equals("shop/web m1/2 m2/1 m1:[[10 96 0 1]] m2:[[10 97 0 1]]")
@@ -161,7 +161,7 @@ func TestAnAgentGetsServices(t *testing.T) {
 
 func TestAProxyGetsCompleteConfiguration(t *testing.T) {
 	w := shop(t)
-	w.SetImport("m1", web, []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")})
+	w.SetImport("m1", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")}})
 	w.Publish()
 	c := serve(t, w, "m1", ads.Limits{}).Delta(proxyClient)
 	local := "inbound|80||web.shop.svc.clusterset.local"

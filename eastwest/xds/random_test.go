@@ -39,7 +39,7 @@ func (r random) change(t *table) {
 	case 5:
 		t.RemovePolicy(r.key())
 	case 6:
-		t.SetImport(r.clusterID(), r.key(), []netip.Addr{r.addr(96)})
+		t.SetImport(r.clusterID(), r.key(), clusterset.Import{ClusterIPs: []netip.Addr{r.addr(96)}})
 	case 7:
 		t.RemoveImport(r.clusterID(), r.key())
 	case 8:

@@ -3,7 +3,6 @@ package clusterset
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 )
 
@@ -151,17 +150,19 @@ func (b *Builder) RemoveEndpoints(cluster string, key Key) bool {
 	return true
 }
 
-// SetImport notes the addresses of the derived Service in an importing cluster.
-func (b *Builder) SetImport(cluster string, key Key, clusterIPs []netip.Addr) bool {
+// SetImport notes the derived Service in an importing cluster. The cluster is the one that is given, whatever i says.
+func (b *Builder) SetImport(cluster string, key Key, i Import) bool {
+	normal := i.normal(cluster)
 	d := b.draft(key)
 	at, held := d.findImport(cluster)
-	if held && slices.Equal(d.imports[at].ClusterIPs, clusterIPs) {
+	switch {
+	case held && d.imports[at].equal(&normal):
 		return false
+	case held:
+		d.imports[at] = normal
+	default:
+		d.imports = slices.Insert(d.imports, at, normal)
 	}
-	if !held {
-		d.imports = slices.Insert(d.imports, at, Import{Cluster: cluster})
-	}
-	d.imports[at].ClusterIPs = clone(clusterIPs)
 	b.touch(key, d, false)
 	return true
 }
@@ -230,7 +231,7 @@ func (b *Builder) PublishAs(sequence uint64) *Snapshot {
 	if len(edits) > 0 {
 		next.services = b.current.services.with(edits)
 	}
-	next.clusters, next.revoked = b.members(), b.revoked
+	next.clusters, next.revoked = b.members(), b.revocations()
 	if next == *b.current {
 		return b.current
 	}

@@ -59,12 +59,14 @@ func TestNoNewsNoSnapshot(t *testing.T) {
 	policy := clusterset.Policy{Failover: []clusterset.Tier{{By: clusterset.Any}}}
 	cluster := clusterset.Cluster{ID: "m1", Gateways: gateways("192.0.2.1")}
 	ips := []netip.Addr{netip.MustParseAddr("10.96.0.7")}
+	revocations := []clusterset.Revocation{{Cluster: "m1", Before: epoch}}
 	news := map[string]func() bool{
 		"cluster":   func() bool { return b.SetCluster(cluster) },
 		"export":    func() bool { return b.SetExport("m1", web, export(0)) },
 		"endpoints": func() bool { return b.SetEndpoints("m1", web, slices8080("10.0.0.2", "10.0.0.1")) },
-		"import":    func() bool { return b.SetImport("m1", web, ips) },
+		"import":    func() bool { return b.SetImport("m1", web, clusterset.Import{ClusterIPs: ips}) },
 		"policy":    func() bool { return b.SetPolicy(web, policy) },
+		"revoked":   func() bool { return b.SetRevocations(revocations) },
 	}
 	for name, tell := range news {
 		if !tell() {
@@ -83,6 +85,8 @@ func TestNoNewsNoSnapshot(t *testing.T) {
 	b.SetEndpoints("m1", web, slices8080("10.0.0.1", "10.0.0.2"))
 	b.SetCluster(clusterset.Cluster{ID: "m1"})
 	b.SetCluster(cluster)
+	b.SetRevocations(nil)
+	b.SetRevocations(revocations)
 	if b.Publish() != snapshot {
 		t.Error("changes that undo each other make a snapshot")
 	}
@@ -101,7 +105,7 @@ func TestInputsAreCopied(t *testing.T) {
 	ips := []netip.Addr{netip.MustParseAddr("10.96.0.7")}
 	b.SetExport("m1", web, e)
 	b.SetEndpoints("m1", web, endpoints)
-	b.SetImport("m1", web, ips)
+	b.SetImport("m1", web, clusterset.Import{ClusterIPs: ips})
 	before := dump(b.Publish())
 	e.Properties.Ports[0].Port = 9
 	e.Properties.Labels["team"] = "b"
@@ -115,7 +119,7 @@ func TestInputsAreCopied(t *testing.T) {
 func TestRemoveCluster(t *testing.T) {
 	w := newWorld()
 	w.serve("m1", "10.1.0.1")
-	w.SetImport("m2", web, nil)
+	w.SetImport("m2", web, clusterset.Import{})
 	first := w.Publish()
 	if !w.RemoveCluster("m2") || w.RemoveCluster("m2") {
 		t.Error("a cluster can be removed once")

@@ -33,7 +33,8 @@ type Cluster struct {
 type Gateway struct {
 	// Addr is the address at which other clusters reach it.
 	Addr netip.Addr
-	// Port is where it takes TLS of clients and passes it on by server name; 0 means that it does not.
+	// Port is where it takes TLS of clients and passes it on by server name; 0 means that it does not. Where Tunnel is not 0
+	// it does so for services whose policy opens them.
 	Port uint16
 	// Tunnel is where it takes tunnels of other clusters' gateways; 0 means that it does not.
 	Tunnel uint16
@@ -88,18 +89,6 @@ func (c *Cluster) reaches(other *Cluster) bool {
 	return c.ID == other.ID || c.Network != "" && c.Network == other.Network
 }
 
-// usable returns the gateways that take traffic, and whether there are any that would if they were not down.
-func (c *Cluster) usable() (gateways []Gateway, down bool) {
-	for _, gateway := range c.Gateways {
-		if gateway.Health == Down {
-			down = true
-		} else {
-			gateways = append(gateways, gateway)
-		}
-	}
-	return gateways, down
-}
-
 func (c *Cluster) equal(other *Cluster) bool {
 	return c.ID == other.ID && c.Network == other.Network && c.Region == other.Region && c.Zone == other.Zone &&
 		slices.Equal(c.Gateways, other.Gateways) && c.State == other.State && c.ControlPlane == other.ControlPlane &&
@@ -113,23 +102,31 @@ func (c *Cluster) sameWay(other *Cluster) bool {
 	return was.equal(other)
 }
 
-// normal returns a copy with the gateways sorted, each address once. Of two that say the same address, the one that is up
-// stays.
+// normal returns a copy with the gateways sorted, each once: those at which nobody reaches anything are left out, and of
+// two with the same addresses and ports the one that is up stays.
 func (c *Cluster) normal() *Cluster {
 	normal := *c
 	normal.LastKnown = instant(c.LastKnown)
 	var gateways []Gateway
 	for _, gateway := range c.Gateways {
-		gateway.Addr = gateway.Addr.Unmap()
-		if gateway.Addr.IsValid() && gateway.Port != 0 {
+		gateway.Addr, gateway.Inside = gateway.Addr.Unmap(), gateway.Inside.Unmap()
+		if !gateway.Addr.IsValid() {
+			gateway.Port, gateway.Tunnel = 0, 0
+		}
+		if gateway.Port != 0 || gateway.Tunnel != 0 || gateway.Inside.IsValid() {
 			gateways = append(gateways, gateway)
 		}
 	}
 	slices.SortFunc(gateways, func(a, b Gateway) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(b.Health.rank(), a.Health.rank()))
+		return cmp.Or(a.compare(b), cmp.Compare(b.Health.rank(), a.Health.rank()), cmp.Compare(a.Health, b.Health), cmp.Compare(a.Node, b.Node))
 	})
-	normal.Gateways = slices.CompactFunc(gateways, func(a, b Gateway) bool { return a.Addr == b.Addr && a.Port == b.Port })
+	normal.Gateways = slices.CompactFunc(gateways, func(a, b Gateway) bool { return a.compare(b) == 0 })
 	return &normal
+}
+
+// compare orders by where a gateway is reached.
+func (g Gateway) compare(other Gateway) int {
+	return cmp.Or(g.Addr.Compare(other.Addr), cmp.Compare(g.Port, other.Port), cmp.Compare(g.Tunnel, other.Tunnel), g.Inside.Compare(other.Inside))
 }
 
 // rank orders the values of health from bad to good.

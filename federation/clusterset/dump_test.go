@@ -9,7 +9,7 @@ import (
 
 // dump writes the whole content of a snapshot, without its number.
 func dump(s *clusterset.Snapshot) string {
-	text, err := json.Marshal(map[string]any{"services": s.Services(), "clusters": s.Clusters()})
+	text, err := json.Marshal(map[string]any{"services": s.Services(), "clusters": s.Clusters(), "revocations": s.Revocations()})
 	if err != nil {
 		panic(err)
 	}

@@ -98,21 +98,37 @@ func (r *ranking) locate(verdict *Verdict, source, tier int, addr netip.AddrPort
 		return
 	}
 	st := &r.standings[source]
+	if !r.point(verdict, func(locality Locality) []Target { return st.reachedBy(addr, locality) }) &&
+		!r.point(verdict, st.sharedWith) {
+		verdict.Reason = DuplicateAddress
+	}
+}
+
+// point writes into a verdict the first locality of which some targets are meant, and tells whether there is one.
+func (r *ranking) point(verdict *Verdict, meant func(Locality) []Target) bool {
 	for i, priority := range r.priorities {
 		for _, locality := range priority.Localities {
-			if targets := st.reachedBy(addr, locality); len(targets) > 0 {
+			if targets := meant(locality); len(targets) > 0 {
 				verdict.Priority, verdict.Weight, verdict.Targets = i, locality.Weight, targets
-				return
+				return true
 			}
 		}
 	}
-	verdict.Reason = DuplicateAddress
+	return false
 }
 
-// reachedBy returns the targets of a locality by which an endpoint of the source is reached.
+// sharedWith returns the targets of a locality if they stand for the source's endpoints too.
+func (st *standing) sharedWith(locality Locality) []Target {
+	if st.direct || !st.shares(locality) {
+		return nil
+	}
+	return locality.Targets
+}
+
+// reachedBy returns the targets of the source's own localities by which an endpoint is reached.
 func (st *standing) reachedBy(addr netip.AddrPort, locality Locality) []Target {
 	if !st.direct {
-		if locality.Cluster == st.facts.ID || st.shares(locality) {
+		if locality.Cluster == st.facts.ID {
 			return locality.Targets
 		}
 		return nil

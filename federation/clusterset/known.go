@@ -2,21 +2,20 @@ package clusterset
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 )
 
-// Known is everything that is known of one cluster's services: what it exports, the endpoints behind the exports, and the
-// addresses of its derived Services.
+// Known is everything that is known of one cluster's services: what it exports, the endpoints behind the exports, and its
+// derived Services.
 type Known struct {
 	Exports   map[Key]Export
 	Endpoints map[Key]Endpoints
-	Imports   map[Key][]netip.Addr
+	Imports   map[Key]Import
 }
 
 // Known returns what is held of a cluster. What its values point to is shared with snapshots and must not be modified.
 func (b *Builder) Known(cluster string) Known {
-	known := Known{Exports: map[Key]Export{}, Endpoints: map[Key]Endpoints{}, Imports: map[Key][]netip.Addr{}}
+	known := Known{Exports: map[Key]Export{}, Endpoints: map[Key]Endpoints{}, Imports: map[Key]Import{}}
 	for key, d := range b.drafts {
 		if at, held := d.find(cluster); held {
 			source := &d.sources[at]
@@ -28,7 +27,7 @@ func (b *Builder) Known(cluster string) Known {
 			}
 		}
 		if at, held := d.findImport(cluster); held {
-			known.Imports[key] = d.imports[at].ClusterIPs
+			known.Imports[key] = d.imports[at]
 		}
 	}
 	return known
@@ -44,8 +43,8 @@ func (b *Builder) SetKnown(cluster string, known Known) bool {
 	each(old.Endpoints, known.Endpoints, func(key Key, endpoints Endpoints) {
 		changed = b.SetEndpoints(cluster, key, endpoints) || changed
 	}, func(key Key) { changed = b.RemoveEndpoints(cluster, key) || changed })
-	each(old.Imports, known.Imports, func(key Key, clusterIPs []netip.Addr) {
-		changed = b.SetImport(cluster, key, clusterIPs) || changed
+	each(old.Imports, known.Imports, func(key Key, i Import) {
+		changed = b.SetImport(cluster, key, i) || changed
 	}, func(key Key) { changed = b.RemoveImport(cluster, key) || changed })
 	return changed
 }

@@ -71,13 +71,12 @@ func (r *ranking) podLocality(pods []candidate, weight uint32) Locality {
 	return locality
 }
 
-// addGateways adds the gateways of a cluster. Addresses that are there already are not repeated. When that leaves none, the
+// addGateways adds the gateways by which a cluster is reached. Addresses that are there already are not repeated. When that leaves none, the
 // cluster shares the gateways of one before it, whose weight grows if it is in the same priority.
 func (r *ranking) addGateways(localities []Locality, behind candidate, weight uint32) []Locality {
 	st := &r.standings[behind.source]
 	var addrs []netip.AddrPort
-	for _, gateway := range st.gateways {
-		addr := netip.AddrPortFrom(gateway.Addr, gateway.Port)
+	for _, addr := range st.gateways {
 		if _, taken := r.seen[addr]; !taken {
 			r.seen[addr] = struct{}{}
 			addrs = append(addrs, addr)
@@ -96,14 +95,14 @@ func (r *ranking) addGateways(localities []Locality, behind candidate, weight ui
 	}
 	spread(targets, behind.count)
 	return append(localities, Locality{
-		Cluster: st.facts.ID, Region: st.facts.Region, Zone: st.facts.Zone, Gateway: true, Weight: weight, Targets: targets,
+		Cluster: st.facts.ID, Region: st.facts.Region, Zone: st.facts.Zone, Gateway: !st.outbound, Outbound: st.outbound, Weight: weight, Targets: targets,
 	})
 }
 
-// shares tells whether a locality has a gateway of the cluster.
+// shares tells whether a locality has a gateway by which the cluster is reached.
 func (st *standing) shares(locality Locality) bool {
-	return locality.Gateway && slices.ContainsFunc(st.gateways, func(gateway Gateway) bool {
-		return slices.ContainsFunc(locality.Targets, func(t Target) bool { return t.Addr == netip.AddrPortFrom(gateway.Addr, gateway.Port) })
+	return (locality.Gateway || locality.Outbound) && slices.ContainsFunc(locality.Targets, func(t Target) bool {
+		return slices.Contains(st.gateways, t.Addr)
 	})
 }
 

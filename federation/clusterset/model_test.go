@@ -20,8 +20,9 @@ type model struct {
 	clusters  map[string]clusterset.Cluster
 	exports   map[place]clusterset.Export
 	endpoints map[place]clusterset.Endpoints
-	imports   map[place][]netip.Addr
+	imports   map[place]clusterset.Import
 	policies  map[clusterset.Key]clusterset.Policy
+	revoked   []clusterset.Revocation
 }
 
 // place is a service in a cluster.
@@ -35,7 +36,7 @@ func newModel() *model {
 		clusters:  map[string]clusterset.Cluster{},
 		exports:   map[place]clusterset.Export{},
 		endpoints: map[place]clusterset.Endpoints{},
-		imports:   map[place][]netip.Addr{},
+		imports:   map[place]clusterset.Import{},
 		policies:  map[clusterset.Key]clusterset.Policy{},
 	}
 }
@@ -45,7 +46,7 @@ func (m *model) remove(cluster string) {
 	delete(m.clusters, cluster)
 	maps.DeleteFunc(m.exports, func(p place, _ clusterset.Export) bool { return p.cluster == cluster })
 	maps.DeleteFunc(m.endpoints, func(p place, _ clusterset.Endpoints) bool { return p.cluster == cluster })
-	maps.DeleteFunc(m.imports, func(p place, _ []netip.Addr) bool { return p.cluster == cluster })
+	maps.DeleteFunc(m.imports, func(p place, _ clusterset.Import) bool { return p.cluster == cluster })
 }
 
 // rebuild tells a new builder what is, in the order that maps happen to have.
@@ -60,12 +61,13 @@ func (m *model) rebuild() *clusterset.Snapshot {
 	for p, e := range m.exports {
 		b.SetExport(p.cluster, p.key, e)
 	}
-	for p, ips := range m.imports {
-		b.SetImport(p.cluster, p.key, ips)
+	for p, i := range m.imports {
+		b.SetImport(p.cluster, p.key, i)
 	}
 	for _, cluster := range m.clusters {
 		b.SetCluster(cluster)
 	}
+	b.SetRevocations(m.revoked)
 	return b.Publish()
 }
 
@@ -118,6 +120,8 @@ type pod struct {
 	lost          bool // does not take traffic
 	rank          int  // of the cluster's class
 	step          int
+	by            []netip.AddrPort // gateways, if not direct
+	outbound      bool             // those of the consumer's cluster
 }
 
 // pods lists the endpoints that could serve a port.
@@ -136,10 +140,14 @@ func (m *model) pods(k clusterset.Key, from clusterset.Consumer, p *port) []pod 
 		case source.State == clusterset.Cordoned && !base.own:
 			base.rank = 1
 		}
-		if !base.direct && len(source.Gateways) == 0 {
-			continue
+		if !base.direct {
+			by, outbound, exists := m.way(k, from, p, id)
+			if !exists {
+				continue
+			}
+			base.by, base.outbound = by, outbound
 		}
-		base.lost = !base.own && source.DataPlane == clusterset.Down || !base.direct && len(m.gateways(id)) == 0
+		base.lost = !base.own && source.DataPlane == clusterset.Down || !base.direct && len(base.by) == 0
 		all = append(all, m.podsOf(k, from, p, base)...)
 	}
 	return all
@@ -229,17 +237,57 @@ func (m *model) cluster(id string) clusterset.Cluster {
 	return c
 }
 
-func (m *model) gateways(id string) []netip.AddrPort {
-	states := map[netip.AddrPort]clusterset.Health{}
+// way returns how a consumer gets into a cluster on another network, and whether it would if nothing were down.
+func (m *model) way(k clusterset.Key, from clusterset.Consumer, p *port, id string) (by []netip.AddrPort, outbound, exists bool) {
+	tunnel := func(g clusterset.Gateway) uint16 { return g.Tunnel }
+	tls := func(g clusterset.Gateway) uint16 {
+		if g.Tunnel != 0 && m.policies[k].Passthrough == nil {
+			return 0
+		}
+		return g.Port
+	}
+	tunnels, anyTunnel := m.gateways(id, tunnel)
+	if from.Gateway {
+		return tunnels, false, anyTunnel
+	}
+	own := m.outbound(k, from, p)
+	if len(own) > 0 && len(tunnels) > 0 {
+		return own, true, true
+	}
+	by, exists = m.gateways(id, tls)
+	return by, false, exists || len(own) > 0 && anyTunnel
+}
+
+// gateways returns those of a cluster, at the port that is asked for, and whether there are any if none were down.
+func (m *model) gateways(id string, at func(clusterset.Gateway) uint16) (all []netip.AddrPort, exists bool) {
 	for _, g := range m.clusters[id].Gateways {
-		addr := netip.AddrPortFrom(g.Addr, g.Port)
-		old, there := states[addr]
-		if !there || g.Health == clusterset.Up || old == clusterset.Down {
-			states[addr] = g.Health
+		if !g.Addr.IsValid() || at(g) == 0 {
+			continue
+		}
+		exists = true
+		if g.Health != clusterset.Down {
+			all = append(all, netip.AddrPortFrom(g.Addr, at(g)))
 		}
 	}
-	maps.DeleteFunc(states, func(_ netip.AddrPort, h clusterset.Health) bool { return h == clusterset.Down })
-	return slices.SortedFunc(maps.Keys(states), netip.AddrPort.Compare)
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all), exists
+}
+
+// outbound returns the gateways of the consumer's cluster, at the port for a port of the service.
+func (m *model) outbound(k clusterset.Key, from clusterset.Consumer, p *port) (all []netip.AddrPort) {
+	least := uint16(0)
+	for _, g := range m.imports[place{from.Cluster, k}].GatewayPorts {
+		if p != nil && g.Name == p.Name && protocol(g.Protocol) == p.Protocol && g.Port != 0 && (least == 0 || g.Port < least) {
+			least = g.Port
+		}
+	}
+	for _, g := range m.clusters[from.Cluster].Gateways {
+		if least != 0 && g.Inside.IsValid() && g.Health != clusterset.Down {
+			all = append(all, netip.AddrPortFrom(g.Inside, least))
+		}
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
 }
 
 func (m *model) weight(k clusterset.Key, id string) uint32 {
@@ -362,7 +410,9 @@ func (m *model) localities(k clusterset.Key, rows []pod, taken map[netip.AddrPor
 		if len(m.policies[k].Weights) > 0 {
 			weight = max(1, int(m.weight(k, at[0]))*1000*len(group)/byCluster[at[0]])
 		}
-		locality := clusterset.Locality{Cluster: at[0], Zone: at[1], Gateway: !group[0].direct, Weight: uint32(weight)}
+		locality := clusterset.Locality{
+			Cluster: at[0], Zone: at[1], Gateway: !group[0].direct && !group[0].outbound, Outbound: group[0].outbound, Weight: uint32(weight),
+		}
 		if group[0].direct {
 			slices.SortFunc(group, func(a, b pod) int { return a.addr.Compare(b.addr) })
 			for _, row := range group {
@@ -372,14 +422,14 @@ func (m *model) localities(k clusterset.Key, rows []pod, taken map[netip.AddrPor
 			continue
 		}
 		var free []netip.AddrPort
-		for _, gateway := range m.gateways(at[0]) {
+		for _, gateway := range group[0].by {
 			if !taken[gateway] {
 				taken[gateway] = true
 				free = append(free, gateway)
 			}
 		}
 		if len(free) == 0 {
-			m.join(out, at[0], weight, len(group))
+			join(out, group[0].by, weight, len(group))
 			continue
 		}
 		for i, addr := range free {
@@ -395,10 +445,10 @@ func (m *model) localities(k clusterset.Key, rows []pod, taken map[netip.AddrPor
 }
 
 // join adds the weight of a cluster to the first locality that has one of its gateways.
-func (m *model) join(out []clusterset.Locality, cluster string, weight, ready int) {
+func join(out []clusterset.Locality, by []netip.AddrPort, weight, ready int) {
 	for i := range out {
 		for _, target := range out[i].Targets {
-			if !out[i].Gateway || !slices.Contains(m.gateways(cluster), target.Addr) {
+			if !out[i].Gateway && !out[i].Outbound || !slices.Contains(by, target.Addr) {
 				continue
 			}
 			out[i].Weight += uint32(weight)

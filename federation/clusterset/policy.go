@@ -146,8 +146,33 @@ func (p *Policy) normal() *Policy {
 	if p.Consumers != nil {
 		normal.Consumers = &Consumers{Clusters: sorted(p.Consumers.Clusters)}
 	}
+	if p.Path != Direct {
+		normal.Path = ByGateway
+	}
+	normal.Passthrough = p.Passthrough.normal()
 	return &normal
 }
+
+// normal returns a copy with the sources sorted and written in one way. One that is no range stays: it admits nobody, and
+// without it the list might say everybody.
+func (p *Passthrough) normal() *Passthrough {
+	if p == nil {
+		return nil
+	}
+	normal := &Passthrough{Sources: clone(p.Sources), ProxyProtocol: p.ProxyProtocol}
+	for i, source := range normal.Sources {
+		if addr := source.Addr(); addr.Is4In6() && source.Bits() >= 96 {
+			source = netip.PrefixFrom(addr.Unmap(), source.Bits()-96)
+		}
+		normal.Sources[i] = source.Masked()
+	}
+	slices.SortFunc(normal.Sources, netip.Prefix.Compare)
+	normal.Sources = slices.Compact(normal.Sources)
+	return normal
+}
+
+// opens tells whether gateways pass TLS of clients on to the service.
+func (p *Policy) opens() bool { return p != nil && p.Passthrough != nil }
 
 func sorted(names []string) []string {
 	names = clone(names)

@@ -53,10 +53,17 @@ func randomCluster(c *choices) clusterset.Cluster {
 		DataPlane:    one(c, clusterset.Up, clusterset.Unknown, clusterset.Unknown, clusterset.Down),
 	}
 	cluster.Gateways = some(c, 3, func() clusterset.Gateway {
-		return clusterset.Gateway{
-			Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(c.pick(5))}), Port: 15443,
+		gateway := clusterset.Gateway{
+			Port: one[uint16](c, 15443, 15443, 0), Tunnel: one[uint16](c, 15445, 15445, 0), Node: one(c, "", "n1"),
 			Health: one(c, clusterset.Up, clusterset.Unknown, clusterset.Down),
 		}
+		if !c.chance(10) {
+			gateway.Addr = netip.AddrFrom4([4]byte{192, 0, 2, byte(c.pick(5))})
+		}
+		if c.chance(80) {
+			gateway.Inside = netip.AddrFrom4([4]byte{10, cluster.ID[1] - '0', 1, byte(c.pick(3))})
+		}
+		return gateway
 	})
 	if c.chance(20) {
 		cluster.LastKnown = epoch.Add(time.Duration(c.pick(5)) * time.Minute)
@@ -129,7 +136,28 @@ func randomPolicy(c *choices) clusterset.Policy {
 	if c.chance(15) {
 		policy.Consumers = &clusterset.Consumers{Clusters: some(c, 4, func() string { return one(c, ids...) })}
 	}
+	if c.chance(50) {
+		policy.Passthrough = &clusterset.Passthrough{
+			ProxyProtocol: c.chance(50),
+			Sources: some(c, 3, func() netip.Prefix {
+				return one(c, netip.MustParsePrefix("10.1.2.3/8"), netip.MustParsePrefix("::ffff:10.0.0.0/104"), netip.MustParsePrefix("fd00::/8"), netip.Prefix{})
+			}),
+		}
+	}
+	policy.Path, policy.FirstFlight = one(c, clusterset.ByGateway, clusterset.Direct, "Nonsense"), c.chance(50)
 	return policy
+}
+
+func randomImport(c *choices) clusterset.Import {
+	return clusterset.Import{
+		ClusterIPs: some(c, 2, func() netip.Addr { return netip.AddrFrom4([4]byte{10, 96, 0, byte(c.pick(9))}) }),
+		GatewayPorts: some(c, 4, func() clusterset.GatewayPort {
+			return clusterset.GatewayPort{
+				Name: one(c, "http", "http", "http", "https", "web", ""), Protocol: one(c, "", corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP),
+				Port: one[uint16](c, 20000, 20001, 20002, 0),
+			}
+		}),
+	}
 }
 
 // event changes builder and model alike.
@@ -155,10 +183,19 @@ func event(c *choices, b *clusterset.Builder, m *model) {
 		b.RemoveEndpoints(p.cluster, p.key)
 		delete(m.endpoints, p)
 	case 12:
-		ips := some(c, 2, func() netip.Addr { return netip.AddrFrom4([4]byte{10, 96, 0, byte(c.pick(9))}) })
-		b.SetImport(p.cluster, p.key, ips)
-		m.imports[p] = ips
+		for _, id := range ids[c.pick(len(ids)):] { // several: a service is often imported everywhere
+			i := randomImport(c)
+			b.SetImport(id, p.key, i)
+			m.imports[place{id, p.key}] = i
+		}
 	case 13:
+		if c.chance(50) {
+			m.revoked = some(c, 3, func() clusterset.Revocation {
+				return clusterset.Revocation{Cluster: one(c, ids...), Before: epoch.Add(time.Duration(c.pick(4)) * time.Hour)}
+			})
+			b.SetRevocations(m.revoked)
+			return
+		}
 		b.RemoveImport(p.cluster, p.key)
 		delete(m.imports, p)
 	case 14:
@@ -198,6 +235,7 @@ func compare(t *testing.T, snapshot *clusterset.Snapshot, m *model) {
 		for _, zone := range []string{"", "b"} {
 			for _, k := range sites {
 				compareViews(t, snapshot, m, k, clusterset.Consumer{Cluster: id, Zone: zone})
+				compareViews(t, snapshot, m, k, clusterset.Consumer{Cluster: id, Zone: zone, Gateway: true})
 			}
 		}
 	}
@@ -304,11 +342,11 @@ func TestAnyOrder(t *testing.T) {
 func stories(t *testing.T, random *rand.Rand, n int) {
 	var localities, priorities, gateways int
 	for i := range n {
-		data := make([]byte, 0, 512)
+		data := make([]byte, 0, 1024)
 		for range cap(data) / 8 {
 			data = binary.LittleEndian.AppendUint64(data, random.Uint64())
 		}
-		snapshot, m := story(&choices{data}, 6+random.IntN(18))
+		snapshot, m := story(&choices{data}, 6+random.IntN(30))
 		if i%20 == 0 {
 			compare(t, snapshot, m)
 		} else if got, want := dump(snapshot), dump(m.rebuild()); got != want {
@@ -327,6 +365,59 @@ func stories(t *testing.T, random *rand.Rand, n int) {
 	if localities < n/10 || priorities < n/10 || gateways < n/50 {
 		t.Errorf("the stories are dull: %d localities in %d priorities, %d with gateways", localities, priorities, gateways)
 	}
+}
+
+// TestAnyGateway plays stories that begin with gateways in every cluster and a service that all export and import.
+func TestAnyGateway(t *testing.T) {
+	const n = 300
+	random := rand.New(rand.NewPCG(5, 6))
+	var outbound, shared int
+	for range n {
+		data := make([]byte, 0, 512)
+		for range cap(data) / 8 {
+			data = binary.LittleEndian.AppendUint64(data, random.Uint64())
+		}
+		c, b, m := &choices{data}, clusterset.NewBuilder(0), newModel()
+		for i, id := range ids {
+			found(c, b, m, i, id)
+		}
+		for range c.pick(8) {
+			event(c, b, m)
+		}
+		snapshot := b.Publish()
+		compare(t, snapshot, m)
+		for _, p := range snapshot.ViewPort(web, clusterset.Consumer{Cluster: "m1"}, 0).Priorities {
+			for _, l := range p.Localities {
+				if l.Outbound {
+					outbound++
+				}
+			}
+			if len(p.Localities) > 1 && slices.ContainsFunc(p.Localities, func(l clusterset.Locality) bool { return l.Outbound }) {
+				shared++
+			}
+		}
+	}
+	if outbound < n/3 || shared < n/20 {
+		t.Errorf("the stories are dull: %d outbound localities, %d beside others", outbound, shared)
+	}
+}
+
+// found gives a cluster a gateway and its part of the service web.
+func found(c *choices, b *clusterset.Builder, m *model, i int, id string) {
+	cluster := randomCluster(c)
+	cluster.ID, cluster.Network, cluster.DataPlane = id, one(c, "", "n1", "n2"), clusterset.Up
+	cluster.Gateways = append(cluster.Gateways, clusterset.Gateway{
+		Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)}), Port: 15443, Tunnel: 15445, Inside: netip.AddrFrom4([4]byte{10, 8, byte(i), 1}),
+	})
+	b.SetCluster(cluster)
+	m.clusters[id] = cluster
+	p := place{id, web}
+	m.exports[p], m.endpoints[p] = export(i), randomEndpoints(c, id)
+	m.endpoints[p] = clusterset.Endpoints{Groups: append(m.endpoints[p].Groups, slices8080(fmt.Sprintf("10.%d.0.99@b", i+1)).Groups...)}
+	b.SetExport(id, web, m.exports[p])
+	b.SetEndpoints(id, web, m.endpoints[p])
+	m.imports[p] = clusterset.Import{GatewayPorts: append(randomImport(c).GatewayPorts, clusterset.GatewayPort{Name: "http", Port: 20003})}
+	b.SetImport(id, web, m.imports[p])
 }
 
 // FuzzModel lets the fuzzer write the story.

@@ -17,8 +17,10 @@ type ranking struct {
 	service  *Service
 	own      *Cluster // the consumer's
 	zone     Name     // the consumer's
+	gateway  bool     // the consumer is one
 	port     int
 	order    []Tier
+	outbound []netip.AddrPort // where the consumer's cluster has gateways for the port
 
 	standings  []standing // per source
 	candidates []candidate
@@ -58,11 +60,13 @@ func newRanking(snapshot *Snapshot, service *Service, from Consumer, port int) *
 		own = &outside
 	}
 	order := service.Policy.order()
-	return &ranking{
+	r := &ranking{
 		snapshot: snapshot, service: service, port: port, order: order,
-		own: own, zone: Intern(or(from.Zone, own.Zone)),
+		own: own, zone: Intern(or(from.Zone, own.Zone)), gateway: from.Gateway,
 		tiers: make([]tierCount, int(classes)*len(order)),
 	}
+	r.outbound = r.ownGateways()
+	return r
 }
 
 // collect judges all endpoints. The consumer's own cluster comes first, then the others by name: where addresses are the

@@ -21,6 +21,8 @@ const (
 	PortNotExposed Reason = "PortNotExposed"
 	// NoGateway: the cluster is in another network and has no gateway.
 	NoGateway Reason = "NoGateway"
+	// NotOpened: the cluster is in another network, and its gateways pass TLS on for services only whose policy says so.
+	NotOpened Reason = "NotOpened"
 	// NoTargetPort: the endpoint's slice does not name the port.
 	NoTargetPort Reason = "NoTargetPort"
 	// OtherFamily: the cluster's pods are used by their addresses of the other IP family.
@@ -52,13 +54,15 @@ func (r Reason) Explain() string {
 }
 
 var explanations = map[Reason]string{
-	Used:             "used",
-	NoSuchService:    "no cluster exports the service: create a ServiceExport beside it",
-	NotExported:      "the export is not valid: see the conditions of the ServiceExport",
-	NotAllowed:       "the ServicePolicy does not list the consumer's cluster",
-	ZeroWeight:       "the ServicePolicy gives the cluster the weight 0",
-	PortNotExposed:   "the Service in the cluster does not expose this port",
-	NoGateway:        "the cluster is in another network and has no gateway",
+	Used:           "used",
+	NoSuchService:  "no cluster exports the service: create a ServiceExport beside it",
+	NotExported:    "the export is not valid: see the conditions of the ServiceExport",
+	NotAllowed:     "the ServicePolicy does not list the consumer's cluster",
+	ZeroWeight:     "the ServicePolicy gives the cluster the weight 0",
+	PortNotExposed: "the Service in the cluster does not expose this port",
+	NoGateway:      "the cluster is in another network and has no gateway",
+	NotOpened: "the cluster is in another network, and the consumer's own cluster has no gateway for this port: " +
+		"set passthrough in the ServicePolicy for clients with TLS, or install a gateway beside the consumer",
 	NoTargetPort:     "the EndpointSlice does not name this port",
 	OtherFamily:      "the pod is used by its address of the other IP family",
 	NotInOrder:       "no step of the ServicePolicy's failover order covers it",

@@ -45,9 +45,24 @@ func (b *Builder) SetRevocations(revocations []Revocation) bool {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), b.Before.Compare(a.Before))
 	})
 	normal = slices.CompactFunc(normal, func(a, b Revocation) bool { return a.Cluster == b.Cluster })
-	if slices.EqualFunc(normal, b.revoked.all(), func(a, b Revocation) bool { return a.Cluster == b.Cluster && a.Before.Equal(b.Before) }) {
+	next := &revoked{clone(normal)}
+	if b.revoked.equal(next) {
 		return false
 	}
-	b.revoked = &revoked{normal}
+	b.revoked = next
 	return true
+}
+
+// revocations returns the list for the next snapshot: the current one when it says the same.
+func (b *Builder) revocations() *revoked {
+	if b.revoked.equal(b.current.revoked) {
+		b.revoked = b.current.revoked
+	}
+	return b.revoked
+}
+
+func (r *revoked) equal(other *revoked) bool {
+	return r == other || slices.EqualFunc(r.all(), other.all(), func(a, b Revocation) bool {
+		return a.Cluster == b.Cluster && a.Before.Equal(b.Before)
+	})
 }

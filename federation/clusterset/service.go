@@ -57,16 +57,56 @@ type GatewayPort struct {
 	Port     uint16
 }
 
+// normal returns a copy for a cluster, with each port once: of several numbers for one port the least counts.
+func (i *Import) normal(cluster string) Import {
+	var ports []GatewayPort
+	for _, port := range i.GatewayPorts {
+		if port.Protocol = or(port.Protocol, corev1.ProtocolTCP); port.Port != 0 {
+			ports = append(ports, port)
+		}
+	}
+	slices.SortFunc(ports, func(a, b GatewayPort) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+	})
+	ports = slices.CompactFunc(ports, func(a, b GatewayPort) bool { return a.Name == b.Name && a.Protocol == b.Protocol })
+	return Import{Cluster: Intern(cluster).String(), ClusterIPs: clone(i.ClusterIPs), GatewayPorts: exact(ports)}
+}
+
+func (i *Import) equal(other *Import) bool {
+	return i.Cluster == other.Cluster && slices.Equal(i.ClusterIPs, other.ClusterIPs) && slices.Equal(i.GatewayPorts, other.GatewayPorts)
+}
+
 // Exported tells whether there is a valid export, and thus a service for consumers.
 func (s *Service) Exported() bool { return s.Properties != nil }
 
 // ClusterSetIPs returns the addresses of the service in a cluster that imports it.
 func (s *Service) ClusterSetIPs(cluster string) []netip.Addr {
+	if i := s.imported(cluster); i != nil {
+		return i.ClusterIPs
+	}
+	return nil
+}
+
+// GatewayPort returns where the gateways of a cluster take the traffic of one of the service's ports; 0 means nowhere.
+func (s *Service) GatewayPort(cluster string, port Port) uint16 {
+	i := s.imported(cluster)
+	if i == nil {
+		return 0
+	}
+	at := slices.IndexFunc(i.GatewayPorts, func(p GatewayPort) bool { return p.Name == port.Name && p.Protocol == port.Protocol })
+	if at < 0 {
+		return 0
+	}
+	return i.GatewayPorts[at].Port
+}
+
+// imported returns the import of a cluster, or nil.
+func (s *Service) imported(cluster string) *Import {
 	at, found := slices.BinarySearchFunc(s.Imports, cluster, func(i Import, id string) int { return cmp.Compare(i.Cluster, id) })
 	if !found {
 		return nil
 	}
-	return s.Imports[at].ClusterIPs
+	return &s.Imports[at]
 }
 
 // Exporters returns the clusters whose export is valid, sorted: status.clusters of a ServiceImport.
@@ -119,9 +159,7 @@ func (s *Service) source(cluster string) (int, bool) {
 // equal compares content. The properties are equal when the sources' are, and cost nothing to compare where shared.
 func (s *Service) equal(other *Service) bool {
 	return s.Policy.equal(other.Policy) &&
-		slices.EqualFunc(s.Imports, other.Imports, func(a, b Import) bool {
-			return a.Cluster == b.Cluster && slices.Equal(a.ClusterIPs, b.ClusterIPs) && slices.Equal(a.GatewayPorts, b.GatewayPorts)
-		}) &&
+		slices.EqualFunc(s.Imports, other.Imports, func(a, b Import) bool { return a.equal(&b) }) &&
 		slices.EqualFunc(s.Sources, other.Sources, func(a, b Source) bool {
 			return a.Cluster == b.Cluster && a.Created.Equal(b.Created) && a.Properties.equal(b.Properties) && a.Endpoints.equal(b.Endpoints)
 		})

@@ -101,6 +101,8 @@ type Changes struct {
 	// Moved are those of Clusters whose change may show in views: in those of every service that they export (Exports), and
 	// in everything that they consume themselves. What was heard of a control plane shows in no view.
 	Moved []string
+	// Revoked says that other certificates are revoked than before.
+	Revoked bool
 }
 
 // Since returns what changed from an older snapshot of the same builder to this one; everything for nil. What both share is
@@ -113,7 +115,7 @@ func (s *Snapshot) Since(old *Snapshot) Changes {
 		return Changes{}
 	}
 	before, now := cmp.Or(old.services, &table{}), cmp.Or(s.services, &table{})
-	changes := Changes{Services: now.since(before), Clusters: s.clusters.since(old.clusters)}
+	changes := Changes{Services: now.since(before), Clusters: s.clusters.since(old.clusters), Revoked: !s.revoked.equal(old.revoked)}
 	for _, id := range changes.Clusters {
 		was, is := old.facts(id), s.facts(id)
 		if !was.sameWay(is) {

@@ -1,6 +1,9 @@
 package clusterset
 
 import (
+	"net/netip"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -26,8 +29,10 @@ type standing struct {
 	broken Reason
 	class  class
 	// direct means at the pods' own addresses, otherwise through the gateways.
-	direct   bool
-	gateways []Gateway
+	direct bool
+	// gateways are where it is reached otherwise: its own, or those of the consumer's cluster if outbound says so.
+	gateways []netip.AddrPort
+	outbound bool
 	// port and name are the cluster's own port and its interned name.
 	port Port
 	name Name
@@ -73,14 +78,82 @@ func (r *ranking) bar(i int, st *standing) Reason {
 		}
 		st.port = port
 	}
-	if !st.direct {
-		gateways, down := st.facts.usable()
-		if len(gateways) == 0 && !down {
+	if st.direct {
+		return Used
+	}
+	return r.enter(st)
+}
+
+// enter finds the way into a cluster on another network, or why there is none. Ways that only a failure closes are ways.
+func (r *ranking) enter(st *standing) Reason {
+	tunnels, closed := st.facts.tunnels()
+	if r.gateway {
+		st.gateways = tunnels
+		if len(tunnels) == 0 && !closed {
 			return NoGateway
 		}
-		st.gateways = gateways
+		return Used
 	}
+	if len(r.outbound) > 0 && len(tunnels) > 0 {
+		st.gateways, st.outbound = r.outbound, true
+		return Used
+	}
+	down := len(r.outbound) > 0 && closed
+	refusal := NoGateway
+	for _, gateway := range st.facts.Gateways {
+		switch {
+		case gateway.Port == 0:
+		case gateway.Tunnel != 0 && !r.service.Policy.opens():
+			refusal = NotOpened
+		case gateway.Health == Down:
+			down = true
+		default:
+			st.gateways = append(st.gateways, netip.AddrPortFrom(gateway.Addr, gateway.Port))
+		}
+	}
+	if len(st.gateways) == 0 && !down {
+		return refusal
+	}
+	st.gateways = inOrder(st.gateways)
 	return Used
+}
+
+// tunnels returns where gateways of other clusters get into the cluster, and whether a way is closed because it is down.
+func (c *Cluster) tunnels() (addrs []netip.AddrPort, closed bool) {
+	for _, gateway := range c.Gateways {
+		switch {
+		case gateway.Tunnel == 0:
+		case gateway.Health == Down:
+			closed = true
+		default:
+			addrs = append(addrs, netip.AddrPortFrom(gateway.Addr, gateway.Tunnel))
+		}
+	}
+	return inOrder(addrs), closed
+}
+
+// inOrder sorts addresses, each once, in place.
+func inOrder(addrs []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	return slices.Compact(addrs)
+}
+
+// ownGateways returns where gateways of the consumer's cluster take the traffic of a port of the service.
+func (r *ranking) ownGateways() []netip.AddrPort {
+	if r.gateway || r.port == hosts {
+		return nil
+	}
+	port := r.service.GatewayPort(r.own.ID, r.service.Properties.Ports[r.port])
+	if port == 0 {
+		return nil
+	}
+	var addrs []netip.AddrPort
+	for _, gateway := range r.own.Gateways {
+		if gateway.Inside.IsValid() && gateway.Health != Down {
+			addrs = append(addrs, netip.AddrPortFrom(gateway.Inside, port))
+		}
+	}
+	return inOrder(addrs)
 }
 
 func classOf(state State, own bool) class {

@@ -36,13 +36,15 @@ type Assignment struct {
 // then zone.
 type Priority struct{ Localities []Locality }
 
-// Locality is the endpoints of one cluster in one zone, or the gateways of one cluster.
+// Locality is the endpoints of one cluster in one zone, or the gateways by which clusters on other networks are reached.
 type Locality struct {
 	Cluster, Region, Zone string
-	// Gateway says that the addresses are gateways of the cluster: they take TLS for the server name of the service.
+	// Gateway says that the addresses are gateways of the cluster: they take TLS for the server name of the service, or
+	// tunnels if the consumer is a gateway.
 	Gateway bool
 	// Outbound says that the addresses are gateways of the consumer's own cluster, at the port that is the service's: they
-	// carry on whatever they are sent, and choose between the clusters behind this priority themselves.
+	// carry on whatever they are sent, and choose between the clusters themselves. Cluster, Region and Zone are those of the
+	// first cluster that is reached so.
 	Outbound bool
 	// Weight is the share of the priority's traffic in relation to its other localities: the number of ready endpoints, those
 	// behind gateways included, unless the policy weighs clusters. The sum over a priority fits 32 bits, as EDS demands.

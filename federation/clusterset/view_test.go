@@ -73,6 +73,26 @@ func gateways(addrs ...string) []clusterset.Gateway {
 	return all
 }
 
+// tunnels are gateways that take both tunnels and TLS of clients.
+func tunnels(addrs ...string) []clusterset.Gateway {
+	all := gateways(addrs...)
+	for i := range all {
+		all[i].Tunnel = 15445
+	}
+	return all
+}
+
+// outbound gives m1 gateways of its own with a port for the service, and m3 one with tunnels.
+func (w *world) outbound(insides ...string) {
+	w.change("m1", func(c *clusterset.Cluster) {
+		for _, inside := range insides {
+			c.Gateways = append(c.Gateways, clusterset.Gateway{Inside: netip.MustParseAddr(inside)})
+		}
+	})
+	w.change("m3", func(c *clusterset.Cluster) { c.Gateways = tunnels("192.0.2.3") })
+	w.SetImport("m1", web, clusterset.Import{GatewayPorts: []clusterset.GatewayPort{{Name: "http", Port: 20000}}})
+}
+
 // render writes an assignment as a line per locality: priority cluster/zone xWEIGHT targets, with weights other than 1.
 func render(a clusterset.Assignment) string {
 	var lines []string
@@ -81,6 +101,9 @@ func render(a clusterset.Assignment) string {
 			words := []string{strconv.Itoa(i), l.Cluster + "/" + l.Zone, fmt.Sprintf("x%d", l.Weight)}
 			if l.Gateway {
 				words = append(words, "gateway")
+			}
+			if l.Outbound {
+				words = append(words, "outbound")
 			}
 			for _, target := range l.Targets {
 				word := target.Addr.String()
@@ -286,6 +309,95 @@ func TestView(t *testing.T) {
 				w.serve("m4", "10.4.0.1", "10.4.0.2")
 			},
 			from: m1a, want: "0 m4/ x2 gateway 192.0.2.3:15443*2",
+		},
+		"own gateway": {
+			reason: "one's own gateway carries what is on other networks, once, for all the clusters of the priority",
+			world: func(w *world) {
+				w.outbound("10.1.9.1", "10.1.9.2")
+				w.set(clusterset.Cluster{ID: "m4", Network: "farther", Region: "us", Gateways: tunnels("192.0.2.4")})
+				w.SetExport("m4", web, export(4))
+				w.serve("m1", "10.1.0.1@a")
+				w.serve("m3", "10.3.0.1")
+				w.serve("m4", "10.4.0.1", "10.4.0.2")
+			},
+			from: m1a, want: lines("0 m1/a x1 10.1.0.1:8080", "1 m3/ x3 outbound 10.1.9.1:20000*2 10.1.9.2:20000*2"),
+		},
+		"own gateway, two priorities": {
+			reason: "it is listed where the first of the clusters is, since it goes on to the next by itself",
+			world: func(w *world) {
+				w.outbound("10.1.9.1")
+				w.set(clusterset.Cluster{ID: "m4", Network: "farther", Region: "eu", Gateways: tunnels("192.0.2.4")})
+				w.SetExport("m4", web, export(4))
+				w.serve("m2", "10.2.0.1")
+				w.serve("m3", "10.3.0.1")
+				w.serve("m4", "10.4.0.1", "10.4.0.2")
+			},
+			from: m1a, want: lines("0 m2/b x1 10.2.0.1:8080", "0 m4/ x2 outbound 10.1.9.1:20000*2"),
+		},
+		"own gateway down": {
+			reason: "a gateway that is down carries nothing; TLS of clients is for services that are opened",
+			world: func(w *world) {
+				w.outbound("10.1.9.1")
+				w.change("m1", func(c *clusterset.Cluster) { c.Gateways[0].Health = clusterset.Down })
+				w.serve("m3", "10.3.0.1")
+			},
+			from: m1a, unused: "m3 10.3.0.1 NotOpened",
+		},
+		"own gateway without a port": {
+			reason: "it takes only what it has a port for; a service that is opened is reached by TLS",
+			world: func(w *world) {
+				w.outbound("10.1.9.1")
+				w.SetImport("m1", web, clusterset.Import{GatewayPorts: []clusterset.GatewayPort{{Name: "http", Protocol: "UDP", Port: 20000}}})
+				w.SetPolicy(web, clusterset.Policy{Passthrough: &clusterset.Passthrough{}})
+				w.serve("m3", "10.3.0.1")
+			},
+			from: m1a, want: "0 m3/ x1 gateway 192.0.2.3:15443",
+		},
+		"own gateway, no tunnels there": {
+			reason: "a gateway that people declared takes TLS of clients and no tunnels",
+			world: func(w *world) {
+				w.outbound("10.1.9.1")
+				w.change("m3", func(c *clusterset.Cluster) { c.Gateways = gateways("192.0.2.3") })
+				w.serve("m3", "10.3.0.1")
+			},
+			from: m1a, want: "0 m3/ x1 gateway 192.0.2.3:15443",
+		},
+		"own gateway, tunnels down": {
+			reason: "what would be carried by tunnels is not carried while they are down",
+			world: func(w *world) {
+				w.outbound("10.1.9.1")
+				w.change("m3", func(c *clusterset.Cluster) { c.Gateways[0].Health = clusterset.Down })
+				w.serve("m3", "10.3.0.1")
+			},
+			from: m1a, unused: "m3 10.3.0.1 GatewaysDown",
+		},
+		"a gateway asks": {
+			reason: "it uses the tunnels of others, never its own listeners",
+			world: func(w *world) {
+				w.outbound("10.1.9.1")
+				w.serve("m1", "10.1.0.1@a")
+				w.serve("m3", "10.3.0.1")
+			},
+			from: clusterset.Consumer{Cluster: "m1", Zone: "a", Gateway: true}, want: lines("0 m1/a x1 10.1.0.1:8080", "1 m3/ x1 gateway 192.0.2.3:15445"),
+		},
+		"a gateway asks, no tunnels there": {
+			reason: "a gateway has nothing but tunnels",
+			world: func(w *world) {
+				w.change("m3", func(c *clusterset.Cluster) { c.Gateways = gateways("192.0.2.3") })
+				w.serve("m3", "10.3.0.1")
+			},
+			from: clusterset.Consumer{Cluster: "m1", Gateway: true}, unused: "m3 10.3.0.1 NoGateway",
+		},
+		"gateways that overlap": {
+			reason: "each address is listed once, and each cluster's pods are reached by what is listed for it",
+			world: func(w *world) {
+				w.change("m3", func(c *clusterset.Cluster) { c.Gateways = gateways("192.0.2.3", "192.0.2.4") })
+				w.set(clusterset.Cluster{ID: "m4", Network: "far", Region: "us", Gateways: gateways("192.0.2.3", "192.0.2.5")})
+				w.SetExport("m4", web, export(4))
+				w.serve("m3", "10.3.0.1")
+				w.serve("m4", "10.4.0.1")
+			},
+			from: m1a, want: lines("0 m3/ x1 gateway 192.0.2.3:15443 192.0.2.4:15443", "0 m4/ x1 gateway 192.0.2.5:15443"),
 		},
 		"same address in two clusters": {
 			reason: "the consumer's own pod keeps it, since that is where the packets go",

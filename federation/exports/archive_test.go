@@ -32,7 +32,7 @@ func host(t *testing.T, objects ...client.Object) client.WithWatch {
 
 // known makes up what is known of a cluster with so many services.
 func known(services int) clusterset.Known {
-	k := clusterset.Known{Exports: map[clusterset.Key]clusterset.Export{}, Endpoints: map[clusterset.Key]clusterset.Endpoints{}, Imports: map[clusterset.Key][]netip.Addr{}}
+	k := clusterset.Known{Exports: map[clusterset.Key]clusterset.Export{}, Endpoints: map[clusterset.Key]clusterset.Endpoints{}, Imports: map[clusterset.Key]clusterset.Import{}}
 	for i := range services {
 		key := clusterset.Key{Namespace: "shop", Name: fmt.Sprintf("service-%d", i)}
 		k.Exports[key] = clusterset.Export{Created: born.UTC(), Properties: &clusterset.Properties{Type: corev1.ServiceTypeClusterIP}}

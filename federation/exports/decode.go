@@ -66,8 +66,8 @@ func decodeService(s *corev1.Service) item {
 	if ours(s) {
 		if global := s.Labels[api.ServiceNameLabel]; global != "" {
 			i.derived = &derivedFact{
-				global:     key{Namespace: i.name.Namespace, Name: strings.Clone(global)},
-				clusterIPs: addresses(s.Spec.ClusterIPs),
+				global: key{Namespace: i.name.Namespace, Name: strings.Clone(global)},
+				says:   clusterset.Import{ClusterIPs: addresses(s.Spec.ClusterIPs), GatewayPorts: gatewayPorts(s.Annotations)},
 			}
 		}
 		return i
@@ -101,6 +101,19 @@ func decodeService(s *corev1.Service) item {
 	}
 	i.service = &serviceFact{of: p}
 	return i
+}
+
+// gatewayPorts returns the ports that a derived Service has of the cluster's gateways. What cannot be read is none: who writes
+// derived Services writes it anew.
+func gatewayPorts(annotations map[string]string) []clusterset.GatewayPort {
+	ports, err := clusterset.ParseGatewayPorts(annotations[api.GatewayPortsAnnotation])
+	if err != nil {
+		return nil
+	}
+	for i := range ports {
+		ports[i].Name, ports[i].Protocol = clusterset.Intern(ports[i].Name).String(), constant(ports[i].Protocol)
+	}
+	return ports
 }
 
 // constant returns the one copy of a word of the API.

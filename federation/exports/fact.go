@@ -3,7 +3,6 @@ package exports
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -86,8 +85,8 @@ func (s *serviceFact) properties(e *exportFact) *clusterset.Properties { return 
 
 // derivedFact is what matters of a Service that Hansa derived from a ServiceImport.
 type derivedFact struct {
-	global     key
-	clusterIPs []netip.Addr
+	global key
+	says   clusterset.Import
 }
 
 // derivedServices holds derived Services by their names and by the global service. There should be one for each; while there
@@ -127,13 +126,13 @@ func (d *derivedServices) put(name key, fact *derivedFact) (globals []key) {
 	return globals
 }
 
-// of returns the addresses of a global service.
-func (d *derivedServices) of(global key) ([]netip.Addr, bool) {
+// of returns what the derived Service of a global one says.
+func (d *derivedServices) of(global key) (clusterset.Import, bool) {
 	names := d.byGlobal[global]
 	if len(names) == 0 {
-		return nil, false
+		return clusterset.Import{}, false
 	}
-	return d.byName[names[0]].clusterIPs, true
+	return d.byName[names[0]].says, true
 }
 
 func compareKeys(a, b key) int {

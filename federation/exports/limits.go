@@ -86,7 +86,10 @@ func (i *item) size() int {
 	if s := i.service; s != nil {
 		size += sizeOfItem + sizeOfPort*len(s.of.Ports)
 	}
-	if i.derived != nil || i.node != nil || i.property != "" {
+	if d := i.derived; d != nil {
+		size += sizeOfItem + sizeOfPort*len(d.says.GatewayPorts)
+	}
+	if i.node != nil || i.property != "" {
 		size += sizeOfItem + len(i.property)
 	}
 	if s := i.slice; s != nil {

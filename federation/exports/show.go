@@ -1,8 +1,6 @@
 package exports
 
 import (
-	"net/netip"
-
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
@@ -46,16 +44,16 @@ func (s *site) endpoints(name key) (clusterset.Endpoints, bool) {
 	return endpoints, known
 }
 
-// clusterIPs returns the addresses of the derived Service of a global one, and whether there is one.
-func (s *site) clusterIPs(global key) ([]netip.Addr, bool) {
+// imported returns what the derived Service of a global one says, and whether there is one.
+func (s *site) imported(global key) (clusterset.Import, bool) {
 	if s.feeds[kindServices].listed {
 		return s.derived.of(global)
 	}
 	if s.record == nil {
-		return nil, false
+		return clusterset.Import{}, false
 	}
-	addresses, known := s.record.Known.Imports[global]
-	return addresses, known
+	i, known := s.record.Known.Imports[global]
+	return i, known
 }
 
 // show brings the builder up to date with one export.
@@ -122,13 +120,13 @@ func (s *site) showImport(global key) {
 	if s.id == "" {
 		return
 	}
-	addresses, is := s.clusterIPs(global)
+	i, is := s.imported(global)
 	_, was := s.reached[global]
 	changed := false
 	switch {
 	case is:
 		s.reached[global] = struct{}{}
-		changed = s.table.builder.SetImport(s.id, global, addresses)
+		changed = s.table.builder.SetImport(s.id, global, i)
 	case was:
 		delete(s.reached, global)
 		changed = s.table.builder.RemoveImport(s.id, global)

@@ -158,6 +158,7 @@ func TestStories(t *testing.T) {
 		"derived Services are imports and nothing else": func(w *world, server *memberapi.Server) {
 			derived := service("hansa-abc")
 			derived.Labels = map[string]string{api.SliceManagedByLabel: api.Controller, api.ServiceNameLabel: "web"}
+			derived.Annotations = map[string]string{api.GatewayPortsAnnotation: "http/TCP=20017"}
 			derived.Spec.ClusterIPs = []string{"10.96.0.7", "fd00::7"}
 			server.Set(memberapi.Services, derived)
 			server.Set(memberapi.Exports, export("hansa-abc"))
@@ -167,6 +168,9 @@ func TestStories(t *testing.T) {
 			s := w.until("the import", func(s *clusterset.Snapshot) bool {
 				return s.Service(web) != nil && len(s.Service(web).ClusterSetIPs("c1")) == 2
 			})
+			if got := s.Service(web).GatewayPort("c1", clusterset.Port{Name: "http", Protocol: corev1.ProtocolTCP}); got != 20017 {
+				w.t.Errorf("the gateways take the port at %d", got)
+			}
 			if !serving("c1", "10.1.0.1")(s) {
 				w.t.Errorf("endpoints that Hansa wrote came back to it: %s", dump(s))
 			}

@@ -50,8 +50,8 @@ func newHub(t *testing.T) *hub {
 	}
 	ports := []clusterset.Port{{Name: "http", Port: 80}}
 	h.builder.SetExport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Export{Properties: &clusterset.Properties{Ports: ports}})
-	h.builder.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.MustParseAddr("10.96.0.9")})
-	h.builder.SetImport("m2", clusterset.Key{Namespace: "shop", Name: "web"}, []netip.Addr{netip.MustParseAddr("10.97.0.9")})
+	h.builder.SetImport("m1", clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.9")}})
+	h.builder.SetImport("m2", clusterset.Key{Namespace: "shop", Name: "web"}, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.97.0.9")}})
 	h.builder.SetExport("m2", clusterset.Key{Namespace: "shop", Name: "db"}, clusterset.Export{Properties: &clusterset.Properties{Ports: ports, Headless: true}})
 	h.latest = clusterset.NewLatest(h.builder.Publish())
 	h.pod("10.2.0.7")

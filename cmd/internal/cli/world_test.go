@@ -131,7 +131,7 @@ func or(a, b string) string {
 
 func (r *record) written() exports.Record {
 	known := clusterset.Known{
-		Exports: map[clusterset.Key]clusterset.Export{}, Endpoints: map[clusterset.Key]clusterset.Endpoints{}, Imports: map[clusterset.Key][]netip.Addr{},
+		Exports: map[clusterset.Key]clusterset.Export{}, Endpoints: map[clusterset.Key]clusterset.Endpoints{}, Imports: map[clusterset.Key]clusterset.Import{},
 	}
 	for _, s := range r.Services {
 		namespace, name, _ := strings.Cut(s.Name, "/")
@@ -154,7 +154,7 @@ func (r *record) written() exports.Record {
 			})
 		}
 		if r.Member != "" && len(s.Imports) > 0 {
-			known.Imports[key] = s.Imports
+			known.Imports[key] = clusterset.Import{ClusterIPs: s.Imports}
 		}
 		if s.Ports != nil || s.Invalid || s.Headless {
 			known.Exports[key] = export

@@ -38,8 +38,8 @@ func shop() *clusterset.Snapshot {
 		Ports:     []clusterset.TargetPort{{Name: clusterset.Intern("http"), Port: 8080}},
 		Endpoints: []clusterset.Endpoint{{Addr: netip.MustParseAddr("10.1.0.1"), Conditions: clusterset.Ready | clusterset.Serving}},
 	}}})
-	b.SetImport("m1", web, []netip.Addr{netip.MustParseAddr("10.96.0.9")})
-	b.SetImport("m2", web, []netip.Addr{netip.MustParseAddr("10.97.0.9")})
+	b.SetImport("m1", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.9")}})
+	b.SetImport("m2", web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.97.0.9")}})
 	return b.Publish()
 }
 

@@ -70,7 +70,7 @@ func snapshot() *clusterset.Snapshot {
 		}
 		b.SetEndpoints(cluster, key, clusterset.Endpoints{Groups: []clusterset.Group{group}})
 		if !s.headless {
-			b.SetImport(cluster, key, s.addrs)
+			b.SetImport(cluster, key, clusterset.Import{ClusterIPs: s.addrs})
 		}
 	}
 	return b.Publish()

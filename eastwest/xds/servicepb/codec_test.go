@@ -30,7 +30,7 @@ func everything(tb testing.TB) *clusterset.Service {
 			IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol},
 			Labels:     map[string]string{"a": "1", "b": "2", "c": "3"}, Annotations: map[string]string{"d": "4"},
 		}})
-		b.SetImport(cluster, web, []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")})
+		b.SetImport(cluster, web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")}})
 	}
 	b.SetExport("m3", web, clusterset.Export{}) // nothing is known of its Service
 	b.SetEndpoints("m1", web, clusterset.Endpoints{Groups: []clusterset.Group{{

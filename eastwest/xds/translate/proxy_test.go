@@ -34,7 +34,7 @@ func told(t *testing.T, port clusterset.Port, l7 *servicepolicy.L7) map[string]p
 	b := clusterset.NewBuilder(0)
 	b.SetCluster(clusterset.Cluster{ID: "m1"})
 	b.SetExport("m1", key, clusterset.Export{Properties: &clusterset.Properties{Ports: []clusterset.Port{port}}})
-	b.SetImport("m1", key, []netip.Addr{netip.MustParseAddr("10.96.0.1")})
+	b.SetImport("m1", key, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}})
 	if l7 != nil {
 		b.SetPolicy(key, clusterset.Policy{L7: l7})
 	}

@@ -15,7 +15,8 @@ import (
 type decoder struct {
 	cursor.Cursor
 
-	words []string
+	version byte
+	words   []string
 }
 
 func (d *decoder) octet() byte {
@@ -98,9 +99,20 @@ func (d *decoder) known() clusterset.Known {
 	}
 	for n := d.Count(3); n > 0 && d.Err() == nil; n-- {
 		key := d.key()
-		known.Imports[key] = list(d, 1, d.addr)
+		known.Imports[key] = d.derived()
 	}
 	return known
+}
+
+// derived reads an import. Before version 2 it had addresses only.
+func (d *decoder) derived() clusterset.Import {
+	i := clusterset.Import{ClusterIPs: list(d, 1, d.addr)}
+	if d.version >= 2 {
+		i.GatewayPorts = list(d, 3, func() clusterset.GatewayPort {
+			return clusterset.GatewayPort{Name: d.word(), Protocol: corev1.Protocol(d.word()), Port: d.port()}
+		})
+	}
+	return i
 }
 
 // list reads a list whose elements have at least so many bytes each.
@@ -152,13 +164,17 @@ func (d *decoder) endpoints() clusterset.Endpoints {
 
 func (d *decoder) targetPort() clusterset.TargetPort {
 	port := clusterset.TargetPort{Name: clusterset.Intern(d.word()), Protocol: corev1.Protocol(d.word())}
+	port.Port = d.port()
+	return port
+}
+
+func (d *decoder) port() uint16 {
 	n := d.Number()
 	if n > math.MaxUint16 {
 		d.Fail("a port is %d", n)
-		return port
+		return 0
 	}
-	port.Port = uint16(n)
-	return port
+	return uint16(n)
 }
 
 func (d *decoder) endpoint() clusterset.Endpoint {

@@ -9,8 +9,6 @@ import (
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
-type importsMap = map[clusterset.Key][]netip.Addr
-
 // encoder writes a body, and collects the words that it uses: names repeat in every endpoint.
 type encoder struct {
 	body  []byte
@@ -74,10 +72,21 @@ func (e *encoder) known(known clusterset.Known) {
 	e.count(len(known.Imports))
 	for _, key := range sorted(known.Imports) {
 		e.key(key)
-		e.count(len(known.Imports[key]))
-		for _, addr := range known.Imports[key] {
-			e.addr(addr)
-		}
+		e.derived(known.Imports[key])
+	}
+}
+
+// derived writes an import; the cluster is that of the whole.
+func (e *encoder) derived(i clusterset.Import) {
+	e.count(len(i.ClusterIPs))
+	for _, addr := range i.ClusterIPs {
+		e.addr(addr)
+	}
+	e.count(len(i.GatewayPorts))
+	for _, port := range i.GatewayPorts {
+		e.word(port.Name)
+		e.word(string(port.Protocol))
+		e.number(uint64(port.Port))
 	}
 }
 

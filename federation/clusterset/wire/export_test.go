@@ -12,4 +12,6 @@ func Content(data []byte) []byte {
 }
 
 // DecodeContent reads content without the wrapping, which fuzzing could never guess.
-func DecodeContent(content []byte) (clusterset.Known, error) { return decode(content) }
+func DecodeContent(content []byte, version byte) (clusterset.Known, error) {
+	return decode(content, version)
+}

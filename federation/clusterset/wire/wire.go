@@ -18,10 +18,11 @@ import (
 	"github.com/hansa-dev/hansa/federation/clusterset/wire/cursor"
 )
 
-// The form of a shard: the magic, a version, the checksum of what follows, and gzip of the content.
+// The form of a shard: the magic, a version, the checksum of what follows, and gzip of the content. Version 2 added the
+// ports of gateways to imports; version 1 is still read.
 const (
 	magic   = "HKN"
-	version = 1
+	version = 2
 	header  = len(magic) + 1 + 4
 )
 
@@ -82,8 +83,8 @@ func Split(known clusterset.Known, shards int) []clusterset.Known {
 	for key, endpoints := range known.Endpoints {
 		parts[ShardOf(key, shards)].Endpoints[key] = endpoints
 	}
-	for key, addresses := range known.Imports {
-		parts[ShardOf(key, shards)].Imports[key] = addresses
+	for key, i := range known.Imports {
+		parts[ShardOf(key, shards)].Imports[key] = i
 	}
 	return parts
 }
@@ -157,15 +158,15 @@ func Decode(data []byte) (clusterset.Known, error) {
 	if err != nil {
 		return clusterset.Known{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	known, err := decode(content)
+	known, err := decode(content, data[len(magic)])
 	if err != nil {
 		return clusterset.Known{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return known, nil
 }
 
-func decode(content []byte) (clusterset.Known, error) {
-	d := &decoder{Cursor: cursor.New(content)}
+func decode(content []byte, version byte) (clusterset.Known, error) {
+	d := &decoder{Cursor: cursor.New(content), version: version}
 	known := d.known()
 	return known, d.End()
 }
@@ -174,8 +175,8 @@ func unpack(data []byte) ([]byte, error) {
 	switch {
 	case len(data) < header || string(data[:len(magic)]) != magic:
 		return nil, fmt.Errorf("it does not begin with %q", magic)
-	case data[len(magic)] != version:
-		return nil, fmt.Errorf("it has version %d, and this program reads version %d", data[len(magic)], version)
+	case data[len(magic)] < 1 || data[len(magic)] > version:
+		return nil, fmt.Errorf("it has version %d, and this program reads 1 to %d", data[len(magic)], version)
 	case len(data) > MaxEncoded:
 		return nil, fmt.Errorf("it has %d bytes, more than %d", len(data), MaxEncoded)
 	}
@@ -200,7 +201,7 @@ func empty() clusterset.Known {
 	return clusterset.Known{
 		Exports:   map[clusterset.Key]clusterset.Export{},
 		Endpoints: map[clusterset.Key]clusterset.Endpoints{},
-		Imports:   importsMap{},
+		Imports:   map[clusterset.Key]clusterset.Import{},
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // some makes up what may be known of a cluster with so many services.
 func some(random *rand.Rand, services int) clusterset.Known {
 	known := clusterset.Known{
-		Exports: map[clusterset.Key]clusterset.Export{}, Endpoints: map[clusterset.Key]clusterset.Endpoints{}, Imports: map[clusterset.Key][]netip.Addr{},
+		Exports: map[clusterset.Key]clusterset.Export{}, Endpoints: map[clusterset.Key]clusterset.Endpoints{}, Imports: map[clusterset.Key]clusterset.Import{},
 	}
 	for i := range services {
 		key := clusterset.Key{Namespace: fmt.Sprintf("ns-%d", random.IntN(5)), Name: fmt.Sprintf("service-%d", i)}
@@ -46,7 +46,12 @@ func some(random *rand.Rand, services int) clusterset.Known {
 		}
 		known.Endpoints[key] = clusterset.Endpoints{Groups: []clusterset.Group{group}}
 		if random.IntN(3) == 0 {
-			known.Imports[key] = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(i)})}
+			known.Imports[key] = clusterset.Import{ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(i)})}}
+		}
+		if random.IntN(3) == 0 {
+			known.Imports[key] = clusterset.Import{GatewayPorts: []clusterset.GatewayPort{
+				{Name: "http", Protocol: corev1.ProtocolTCP, Port: uint16(20000 + i)}, {Protocol: corev1.ProtocolUDP, Port: 20000},
+			}}
 		}
 	}
 	return known
@@ -142,6 +147,30 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestFirstVersion: what was kept before there were ports of gateways is still read.
+func TestFirstVersion(t *testing.T) {
+	content := []byte{2, 4, 's', 'h', 'o', 'p', 3, 'w', 'e', 'b', 0, 0, 1, 0, 1, 1, 4, 10, 96, 0, 7}
+	known, err := wire.DecodeContent(content, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := known.Imports[clusterset.Key{Namespace: "shop", Name: "web"}]
+	if want := (clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.7")}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("read %+v, want %+v", got, want)
+	}
+	if _, err := wire.DecodeContent(content, 2); err == nil {
+		t.Error("the second version needs ports, and there are none")
+	}
+	shard, err := wire.Encode(clusterset.Known{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shard[3] = 1
+	if _, err := wire.Decode(shard); err != nil {
+		t.Errorf("a shard of the first version is not read: %v", err)
+	}
+}
+
 func TestCorrupt(t *testing.T) {
 	data, err := wire.Encode(some(rand.New(rand.NewPCG(11, 12)), 20))
 	if err != nil {
@@ -159,6 +188,7 @@ func TestCorrupt(t *testing.T) {
 		"empty":         {nil, "does not begin with"},
 		"foreign":       {[]byte("{\"kind\": \"List\"}"), "does not begin with"},
 		"newer version": {with(3, 9), "version 9"},
+		"no version":    {with(3, 0), "version 0"},
 		"one bit":       {with(len(data)/2, data[len(data)/2]^1), "checksum"},
 		"cut short":     {data[:len(data)-3], "checksum"},
 	} {
@@ -175,11 +205,12 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data, wire.Content(data))
+		f.Add(data, wire.Content(data), byte(2))
+		f.Add(data, wire.Content(data), byte(1))
 	}
-	f.Fuzz(func(t *testing.T, data, content []byte) {
+	f.Fuzz(func(t *testing.T, data, content []byte, version byte) {
 		_, _ = wire.Decode(data)
-		known, err := wire.DecodeContent(content)
+		known, err := wire.DecodeContent(content, version)
 		if err != nil {
 			return
 		}
