@@ -3,9 +3,11 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -196,16 +198,25 @@ func (n node) config(m manifest) nodeConfig {
 		Capacity: map[string]string{"cpu": "64", "memory": "64Gi", "pods": "250"},
 		StateDir: n.state(), CertFile: n.file("serving.crt"), KeyFile: n.file("serving.key"), ClientCAFile: c.pki("ca.crt"),
 		Shim: beside("shim"),
-		Images: []nodeImage{
+		Images: append(furtherImages(c.traffic.Images), []nodeImage{
 			{Name: "echo", Command: []string{workload, "echo"}},
 			{Name: "load", Command: []string{workload, "load"}},
 			{Name: "xdsload", Command: []string{beside("xdsload"), "load"}},
 			{Name: "pause", Command: []string{workload, "pause"}},
 			{Name: "shell", Command: []string{"/bin/sh"}},
 			{Name: "coredns", Command: []string{m.DNS}},
-		},
+		}...),
 		Daemons: []nodeDaemon{{Name: "kube-proxy", Command: n.proxy(), Log: n.file("kube-proxy.log")}},
 	}
+}
+
+// furtherImages are those that the lab was made with, sorted. They come first: one may stand in for an image of the lab.
+func furtherImages(programs map[string]string) []nodeImage {
+	var images []nodeImage
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		images = append(images, nodeImage{Name: name, Command: []string{programs[name]}})
+	}
+	return images
 }
 
 // proxy is the command of the node's kube-proxy.

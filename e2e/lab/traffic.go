@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,6 +35,7 @@ type Traffic struct {
 	Nodes   int               `json:"nodes"`             // per cluster; 0 means 1
 	Flat    bool              `json:"flat,omitempty"`    // pod ranges cross between the clusters too
 	Regions map[string]string `json:"regions,omitempty"` // by cluster; default: the cluster's name
+	Images  map[string]string `json:"images,omitempty"`  // programs that containers of an image run, beside those that a lab has: absolute paths by name
 }
 
 // check completes t and tells what is wrong with it.
@@ -47,10 +49,26 @@ func (t *Traffic) check(members, thin int) error {
 	if members+thin > MaxTrafficMembers {
 		return fmt.Errorf("%d members: a lab with traffic has 0 to %d, thin ones included", members+thin, MaxTrafficMembers)
 	}
+	if err := checkImages(t.Images); err != nil {
+		return err
+	}
 	names := clusterNames(members, thin)
 	for cluster := range t.Regions {
 		if !slices.Contains(names, cluster) {
 			return fmt.Errorf("a region for cluster %q: %w; there are %s", cluster, ErrNotFound, join(names))
+		}
+	}
+	return nil
+}
+
+// checkImages tells what is wrong with further images.
+func checkImages(images map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		switch program := images[name]; {
+		case name == "" || strings.ContainsAny(name, "/:@*?[\\"):
+			return fmt.Errorf("image %q: name it without registry, tag and digest", name)
+		case !filepath.IsAbs(program) || !executable(program):
+			return fmt.Errorf("image %s: %q is not the absolute path of a program", name, program)
 		}
 	}
 	return nil
@@ -61,7 +79,7 @@ func (t *Traffic) equal(other *Traffic) bool {
 	if t == nil || other == nil {
 		return t == other
 	}
-	return t.Nodes == other.Nodes && t.Flat == other.Flat && maps.Equal(t.Regions, other.Regions)
+	return t.Nodes == other.Nodes && t.Flat == other.Flat && maps.Equal(t.Regions, other.Regions) && maps.Equal(t.Images, other.Images)
 }
 
 // ErrUnprivileged means that the kernel lets the caller make no network namespaces.

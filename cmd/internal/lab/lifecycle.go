@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,7 @@ Pods stay Pending.`,
 	cmd.Flags().IntVar(&networks.Nodes, "nodes", 1, "with --traffic: nodes of each cluster, each in a zone of its own")
 	cmd.Flags().BoolVar(&networks.Flat, "flat", false, "with --traffic: let the clusters' pod ranges reach each other; else only nodes do")
 	cmd.Flags().StringToStringVar(&networks.Regions, "region", nil, "with --traffic: regions of clusters, as m1=north,m2=north (default: each its own)")
+	cmd.Flags().StringToStringVar(&networks.Images, "image", nil, "with --traffic: programs that containers of an image run, as hansa=/usr/local/bin/hansa")
 	cmd.Flags().Var(cliflag.NewMapStringBool(&o.lab.Gates), "feature-gates", "feature gates for all Kubernetes programs, as NAME=true,NAME=false")
 	return cmd
 }
@@ -66,10 +68,17 @@ func (o *options) addTraffic(cmd *cobra.Command, traffic bool, networks lab.Traf
 		return usageError{fmt.Errorf("--nodes=%d: a cluster has 1 to %d", networks.Nodes, lab.MaxNodes)}
 	}
 	if traffic {
+		for name, program := range networks.Images {
+			absolute, err := filepath.Abs(program)
+			if err != nil {
+				return fmt.Errorf("--image %s=%s: %w", name, program, err)
+			}
+			networks.Images[name] = absolute
+		}
 		o.lab.Traffic = &networks
 		return nil
 	}
-	for _, flag := range []string{"nodes", "flat", "region"} {
+	for _, flag := range []string{"nodes", "flat", "region", "image"} {
 		if cmd.Flags().Changed(flag) {
 			return usageError{fmt.Errorf("--%s is of use only with --traffic", flag)}
 		}
