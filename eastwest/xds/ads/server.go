@@ -112,9 +112,7 @@ func (s *Server) options(creds credentials.TransportCredentials) []grpc.ServerOp
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(s.limits.RequestBytes),
-		// Of a thousand connections nearly all are silent: none keeps buffers of 32 KB for what it may read or write some day.
-		grpc.ReadBufferSize(readBuffer),
-		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(readBuffer), // of a thousand connections nearly all are silent, and each would keep 32 KB
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.MaxConcurrentStreams(uint32(min(s.limits.StreamsPerClient, 1<<16))), //nolint:gosec // bounded here
 		grpc.ConnectionTimeout(10 * time.Second),
