@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,6 +72,10 @@ const (
 	smallSplice = 8 << 10  // octets of a wake-up below which splicing does not pay
 	smallInARow = 8        // such wake-ups after which a direction is no longer bulky
 	turn        = 1 << 20  // octets after which others have their turn
+
+	// A bulky direction is told of octets when there are many, so that a wake-up moves much; fewer wait no longer than patience.
+	lowWater = 256 << 10
+	patience = 2 * time.Millisecond
 )
 
 // Env is what the pairs of one loop share.
@@ -78,6 +83,7 @@ type Env struct {
 	loop    *poll.Loop
 	pipes   *Pipes
 	idle    *poll.Limit
+	tail    *poll.Limit
 	scratch []byte
 	buffers sync.Pool // of *[scratchSize]byte, for what the other side does not take yet
 }
@@ -86,7 +92,7 @@ type Env struct {
 // shared by loops.
 func NewEnv(loop *poll.Loop, pipes *Pipes, idle *poll.Limit) *Env {
 	return &Env{
-		loop: loop, pipes: pipes, idle: idle, scratch: make([]byte, scratchSize),
+		loop: loop, pipes: pipes, idle: idle, tail: loop.Limit(patience), scratch: make([]byte, scratchSize),
 		buffers: sync.Pool{New: func() any { return new([scratchSize]byte) }},
 	}
 }
@@ -99,7 +105,8 @@ type Pair struct {
 	ends  [2]end
 	bytes *Bytes
 	timer poll.Timer
-	moved [2]int // since it was counted last, by side that sent it
+	tail  poll.Timer // while fewer octets than lowWater may wait to be read
+	moved [2]int     // since it was counted last, by side that sent it
 	state state
 }
 
@@ -123,6 +130,7 @@ type end struct {
 	ended    bool // they said so
 	passed   bool // and so the other side knows
 	bulky    bool // splice
+	patient  bool // the kernel tells of lowWater octets, not of the first
 	streak   uint8
 	pipe     *pipe
 	inPipe   int
@@ -211,6 +219,9 @@ func (p *Pair) pump() {
 	if p.count() {
 		p.env.idle.Start(&p.timer, p)
 	}
+	if p.ends[Client].untold() || p.ends[Server].untold() {
+		p.env.tail.Start(&p.tail, (*tail)(p))
+	}
 	switch {
 	case upFault.broken:
 		p.fail(upFault.side)
@@ -221,6 +232,41 @@ func (p *Pair) pump() {
 	case (upMore || downMore) && p.state == running:
 		p.state = resuming
 		p.env.loop.Later(p)
+	}
+}
+
+// untold tells whether octets may be there that the kernel does not tell of.
+func (e *end) untold() bool { return e.patient && !e.readable }
+
+// tail reads what is left when fewer octets came than the kernel tells of.
+type tail Pair
+
+// Expire reads. A direction in which there is little is bulky no more.
+func (t *tail) Expire() {
+	p := (*Pair)(t)
+	if p.state != running && p.state != resuming {
+		return
+	}
+	for i := range p.ends {
+		e := &p.ends[i]
+		e.readable = e.readable || e.patient
+		e.hurry()
+	}
+	p.pump()
+}
+
+// await has the kernel tell of many octets, not of the first.
+func (e *end) await() {
+	if !e.patient && unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, lowWater) == nil {
+		e.patient = true
+	}
+}
+
+// hurry ends that. Octets that came before are read by who calls it.
+func (e *end) hurry() {
+	if e.patient {
+		e.patient = false
+		_ = unix.SetsockoptInt(e.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1) // it was set before
 	}
 }
 
@@ -373,6 +419,7 @@ func (p *Pair) settle(src *end, moved int) {
 	}
 	if moved >= smallSplice {
 		src.streak = 0
+		src.await()
 	} else if src.streak++; src.streak >= smallInARow && src.pipe == nil {
 		src.bulky, src.streak = false, 0
 	}
@@ -398,6 +445,7 @@ func (p *Pair) finish(o Outcome) {
 	}
 	p.state = over
 	p.timer.Stop()
+	p.tail.Stop()
 	for i := range p.ends {
 		e := &p.ends[i]
 		if e.pipe != nil {

@@ -350,6 +350,33 @@ func TestRest(t *testing.T) {
 	}
 }
 
+// TestFewAfterMany holds that what is small arrives at once, more or less, also where much came before: nothing waits for
+// more to follow.
+func TestFewAfterMany(t *testing.T) {
+	r := start(t, relay.NewPipes(4, 0), time.Minute)
+	l := r.link(nil)
+	for range 3 {
+		go func() { _, _ = l.server.Write(make([]byte, 4<<20)) }()
+		if _, err := io.ReadFull(l.client, make([]byte, 4<<20)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 { // question and answer, of sizes that nothing divides
+			if _, err := l.client.Write(content(i+1, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(l.server, make([]byte, i+1)); err != nil {
+				t.Fatalf("question %d is stuck: %v", i, err)
+			}
+			if _, err := l.server.Write(content(1000*i+1, 2)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(l.client, make([]byte, 1000*i+1)); err != nil {
+				t.Fatalf("answer %d is stuck: %v", i, err)
+			}
+		}
+	}
+}
+
 // TestSlowReadersAreBounded holds that those who take nothing hold no more than a buffer or a pipe, and that the others
 // go on when all pipes are taken.
 func TestSlowReadersAreBounded(t *testing.T) {
