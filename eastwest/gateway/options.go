@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"runtime"
 	"time"
@@ -15,7 +16,9 @@ import (
 type Options struct {
 	Addresses []string // "IP:port", or ":port" for all addresses of both families: ":15443"
 	Router    Router   // required
-	Names     hello.Names
+	// Listen opens sockets, "tcp" at an address; nil: package net. The listeners are syscall.Conns, as package net's.
+	Listen func(address string) (net.Listener, error)
+	Names  hello.Names
 	// Sources are who may connect at all; empty: everybody. Routers decide per service.
 	Sources []netip.Prefix
 

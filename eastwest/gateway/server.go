@@ -67,7 +67,7 @@ func New(o Options) (*Server, error) {
 		limits: limits{total: o.Connections, perSource: o.PerSource, ranges: o.Sources, sources: map[netip.Addr]int{}},
 	}
 	for _, address := range o.Addresses {
-		fd, addr, err := listen(address)
+		fd, addr, err := listen(o.Listen, address)
 		if err != nil {
 			s.close()
 			return nil, err

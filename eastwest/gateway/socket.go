@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -22,16 +23,24 @@ const (
 	keepCount    = 4
 )
 
-// listen opens a listening socket. What is set on it holds for what it accepts too.
-func listen(address string) (fd int, addr netip.AddrPort, err error) {
+// listenTCP opens a listening socket as package net does.
+func listenTCP(address string) (net.Listener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false) // its sockets take on nothing of the listening one
-	listener, err := config.Listen(context.Background(), "tcp", address)
+	return config.Listen(context.Background(), "tcp", address)
+}
+
+// listen opens a listening socket. What is set on it holds for what it accepts too.
+func listen(open func(address string) (net.Listener, error), address string) (fd int, addr netip.AddrPort, err error) {
+	if open == nil {
+		open = listenTCP
+	}
+	listener, err := open(address)
 	if err != nil {
 		return -1, addr, fmt.Errorf("listening on %s: %w", address, err)
 	}
 	defer func() { _ = listener.Close() }() // the socket stays open through the other descriptor
-	tcp, ok := listener.(*net.TCPListener)
+	tcp, ok := listener.(syscall.Conn)
 	if !ok {
 		return -1, addr, fmt.Errorf("listening on %s: not a TCP socket", address)
 	}
