@@ -177,8 +177,8 @@ func (a *Authority) same(other *Authority) bool {
 
 // due tells whether a third of a certificate's life is gone.
 func due(certificate *x509.Certificate, now time.Time) bool {
-	life := certificate.NotAfter.Sub(certificate.NotBefore)
-	return !now.Before(certificate.NotBefore.Add(life / 3))
+	issued := Issued(certificate)
+	return !now.Before(issued.Add(certificate.NotAfter.Sub(issued) / 3))
 }
 
 func (s *Server) get() *serving {
