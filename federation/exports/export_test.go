@@ -181,3 +181,15 @@ func (p *Play) Restore(record Record, led time.Time) {
 
 // NewMember adds a member of which nothing was listed.
 func (p *Play) NewMember(name string) { p.table.join(&cluster.Member{Name: name}) }
+
+// Arrival is an arrival.
+type Arrival struct{ arrival }
+
+// NewArrival returns one that nothing was noted of.
+func NewArrival() *Arrival { return &Arrival{} }
+
+// Note is note.
+func (a *Arrival) Note(now time.Time) { a.note(now) }
+
+// Take is take.
+func (a *Arrival) Take(now time.Time) time.Time { return a.take(now) }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // Limits of what one member can make the hub hold: one that is broken, or not a friend, hurts itself only. A million endpoints
@@ -127,7 +128,10 @@ func (g *gathered) add(i item, err error) error {
 }
 
 // budget is how much an API server may still send before something of it is understood.
-type budget struct{ left atomic.Int64 }
+type budget struct {
+	left    atomic.Int64
+	arrival arrival // of what is read
+}
 
 func (b *budget) renew() { b.left.Store(maxAnswer) }
 
@@ -155,6 +159,9 @@ type boundedBody struct {
 // Read implements io.Reader.
 func (b *boundedBody) Read(into []byte) (int, error) {
 	n, err := b.ReadCloser.Read(into)
+	if n > 0 {
+		b.budget.arrival.note(time.Now())
+	}
 	if b.budget.left.Add(-int64(n)) < 0 {
 		return 0, fmt.Errorf("the API server has sent more than %d MiB that make no object", maxAnswer>>20)
 	}

@@ -86,7 +86,9 @@ func (w *Watcher) connect(ctx context.Context, s *site) {
 		started := &worker{
 			kind: k, cluster: member.Name, sources: sources[k], wake: wake,
 			now: w.now, seen: eventsSeen.WithLabelValues(member.Name, k.String()),
-			tell: func(seen time.Time, f *fact) { w.inbox.bring(ctx, change{line: l, seen: seen, fact: f}) },
+			tell: func(came, seen time.Time, f *fact) {
+				w.inbox.bring(ctx, change{line: l, came: came, seen: seen, fact: f})
+			},
 			full: &l.full[k],
 		}
 		started.listed = s.feeds[k].listed

@@ -11,6 +11,9 @@ import (
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
+// delays are the bounds of histograms of what happens within the hub, in seconds.
+var delays = []float64{0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1}
+
 var (
 	eventsSeen = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "hansa_exports_events_total",
@@ -24,10 +27,15 @@ var (
 		Name: "hansa_exports_lists_total",
 		Help: "Complete lists that workers began with, at the start and after each failure.",
 	}, []string{"cluster", "kind"})
+	seenDelay = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "hansa_exports_seen_seconds",
+		Help:    "Time from the first bytes of a watch's event being read until the table has it, by kind; lists are not counted.",
+		Buckets: delays,
+	}, []string{"kind"})
 	publishDelay = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "hansa_exports_publish_seconds",
 		Help:    "Time from a change being decoded until the snapshot with it is published.",
-		Buckets: []float64{0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1},
+		Buckets: delays,
 	})
 	snapshotSequence = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "hansa_snapshot_sequence",
@@ -56,7 +64,7 @@ var (
 // Collectors returns the metrics of this package for registration.
 func Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		eventsSeen, watchRunning, watchStarts, publishDelay, snapshotSequence, snapshotServices, clusterEndpoints, ages, archiveWrites, leftOut,
+		eventsSeen, watchRunning, watchStarts, seenDelay, publishDelay, snapshotSequence, snapshotServices, clusterEndpoints, ages, archiveWrites, leftOut,
 	}
 }
 
@@ -88,6 +96,15 @@ func noteAge(cluster string, since time.Time) {
 	ages.mu.Lock()
 	defer ages.mu.Unlock()
 	ages.since[cluster] = since
+}
+
+// observeSeen notes how long it took from the events of watches until the table has them.
+func observeSeen(changes []change, now time.Time) {
+	for i := range changes {
+		if c := &changes[i]; !c.came.IsZero() {
+			seenDelay.WithLabelValues(c.fact.kind.String()).Observe(max(0, now.Sub(c.came).Seconds()))
+		}
+	}
 }
 
 func observePublished(snapshot *clusterset.Snapshot, changes []change, now time.Time) {

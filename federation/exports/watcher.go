@@ -229,6 +229,7 @@ func (w *Watcher) work() {
 		w.table.apply(&changes[i])
 	}
 	w.table.settle()
+	observeSeen(changes, time.Now())
 	if !w.table.published && !w.table.presentable() {
 		w.mu.Unlock()
 		return
@@ -248,6 +249,7 @@ func (w *Watcher) work() {
 // from elsewhere.
 type change struct {
 	line *line
+	came time.Time // when the first bytes of a watch's event were read; zero for anything else
 	seen time.Time // when an event that may change the table was decoded; zero for anything else
 
 	apply func(*table)

@@ -45,7 +45,7 @@ type worker struct {
 	cluster string
 	sources []edition
 	wake    chan struct{} // ends a pause
-	tell    func(seen time.Time, f *fact)
+	tell    func(came, seen time.Time, f *fact)
 	now     func() time.Time
 	seen    prometheus.Counter
 	full    *atomic.Pointer[excess] // the hub had to leave something out
@@ -175,6 +175,7 @@ func (w *worker) continued(ctx context.Context, s *edition, options metav1.ListO
 // drain tells of events until the watch ends, and returns the version that it has come to.
 func (w *worker) drain(ctx context.Context, events watch.Interface, version string) (string, error) {
 	defer events.Stop()
+	w.budget.arrival.take(time.Now())  // what came before was the list
 	again := time.NewTicker(pauseFull) // to see whether everything fits by now
 	defer again.Stop()
 	for {
@@ -200,6 +201,7 @@ func (w *worker) drain(ctx context.Context, events watch.Interface, version stri
 
 // event tells of one event, and returns the version that it brings the watch to.
 func (w *worker) event(event watch.Event) (version string, err error) {
+	came := w.budget.arrival.take(time.Now())
 	if event.Type == watch.Error {
 		return "", broken(event.Object)
 	}
@@ -217,7 +219,7 @@ func (w *worker) event(event watch.Event) (version string, err error) {
 	if event.Type == watch.Deleted {
 		i = item{name: i.name}
 	}
-	w.tell(w.now(), &fact{kind: w.kind, news: newsItem, item: i})
+	w.tell(came, w.now(), &fact{kind: w.kind, news: newsItem, item: i})
 	w.seen.Inc()
 	return object.GetResourceVersion(), nil
 }
@@ -228,7 +230,7 @@ func (w *worker) running(items []item) {
 	observeState(w.cluster, w.kind, w.state, StateRunning)
 	watchStarts.WithLabelValues(w.cluster, w.kind.String()).Inc()
 	w.state, w.message = StateRunning, ""
-	w.tell(w.now(), &fact{kind: w.kind, news: newsList, items: items})
+	w.tell(time.Time{}, w.now(), &fact{kind: w.kind, news: newsList, items: items})
 }
 
 // fail tells why the worker is not in step.
@@ -253,7 +255,7 @@ func (w *worker) fail(ctx context.Context, err error) {
 	}
 	observeState(w.cluster, w.kind, w.state, state)
 	w.state, w.message = state, err.Error()
-	w.tell(time.Time{}, &fact{kind: w.kind, news: newsState, state: state, message: w.message})
+	w.tell(time.Time{}, time.Time{}, &fact{kind: w.kind, news: newsState, state: state, message: w.message})
 }
 
 // lacks tells whether the cluster says for certain that it does not serve the kind: a 404 may come from a proxy on the way.
