@@ -11,7 +11,7 @@ import (
 )
 
 func TestArrivals(t *testing.T) {
-	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
+	at := time.UnixMilli
 	for name, steps := range map[string]struct {
 		reason string
 		play   func(a *exports.Arrival) time.Time
