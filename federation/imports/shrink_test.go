@@ -85,6 +85,9 @@ func TestContent(t *testing.T) {
 				Addresses: []string{*cmp.Or(text(), &texts[1])}, Hostname: text(), NodeName: text(), Zone: text(),
 				Conditions: discoveryv1.EndpointConditions{Ready: flag(), Serving: flag(), Terminating: flag()},
 			})
+			if node := text(); node != nil {
+				slice.Endpoints[len(slice.Endpoints)-1].Hints = &discoveryv1.EndpointHints{ForNodes: []discoveryv1.ForNode{{Name: *node}}}
+			}
 		}
 		for range random.IntN(3) {
 			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{

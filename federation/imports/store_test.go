@@ -34,6 +34,7 @@ type store struct {
 	late     time.Duration // of events
 	refuse   func(verb string, resource schema.GroupVersionResource, object *unstructured.Unstructured) error
 	forbid   map[schema.GroupVersionResource]bool // to list
+	older    bool                                 // it does not know hints for nodes
 	hang     chan struct{}                        // while it is not nil, writes wait for it, or for their context
 }
 
@@ -196,6 +197,9 @@ func (s *store) write(ctx context.Context, verb string, resource schema.GroupVer
 	}
 	name := types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}
 	old := s.objects[resource][name]
+	if s.older {
+		object = withoutHints(object)
+	}
 	if verb == "create" {
 		return s.create(resource, name, object, old)
 	}
@@ -374,4 +378,17 @@ func (w *watcher) Stop() {
 		w.stopped = true
 		close(w.events)
 	}
+}
+
+// withoutHints is what an API server makes of an EndpointSlice that does not know hints for nodes.
+func withoutHints(object *unstructured.Unstructured) *unstructured.Unstructured {
+	kept := plainCopy(object)
+	endpoints, _, _ := unstructured.NestedSlice(kept.Object, "endpoints")
+	for _, endpoint := range endpoints {
+		delete(endpoint.(map[string]any), "hints")
+	}
+	if endpoints != nil {
+		kept.Object["endpoints"] = endpoints
+	}
+	return kept
 }

@@ -101,6 +101,9 @@ func told(e discoveryv1.Endpoint) string {
 	if e.NodeName != nil {
 		text += "@" + *e.NodeName
 	}
+	if e.Hints != nil {
+		text += "→" + e.Hints.ForNodes[0].Name
+	}
 	if e.Hostname != nil {
 		text += "=" + *e.Hostname
 	}
@@ -288,6 +291,167 @@ func TestEndpoints(t *testing.T) {
 			tc.given(builder)
 			if diff := cmp.Diff(tc.want, listed(imports.For(builder.Publish(), "a", web, whole))); diff != "" {
 				t.Errorf("%s\n(-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// gate gives a cluster gateways: "outside inside[@node][!]", of which ! is down.
+func gate(builder *clusterset.Builder, id, network string, gateways ...string) {
+	c := clusterset.Cluster{ID: id, Network: network, Region: "eu", ControlPlane: clusterset.Up, DataPlane: clusterset.Up}
+	for _, text := range gateways {
+		gateway := clusterset.Gateway{Tunnel: 15445, Health: clusterset.Up}
+		if rest, down := strings.CutSuffix(text, "!"); down {
+			text, gateway.Health = rest, clusterset.Down
+		}
+		text, gateway.Node, _ = strings.Cut(text, "@")
+		outside, inside, _ := strings.Cut(text, " ")
+		gateway.Addr, gateway.Inside = netip.MustParseAddr(outside), netip.MustParseAddr(inside)
+		c.Gateways = append(c.Gateways, gateway)
+	}
+	builder.SetCluster(c)
+}
+
+// allotted has the derived Service in cluster a say its gateway ports.
+func allotted(builder *clusterset.Builder, text string) { allottedIn(builder, "a", text) }
+
+func allottedIn(builder *clusterset.Builder, cluster, text string) {
+	ports, err := clusterset.ParseGatewayPorts(text)
+	if err != nil {
+		panic(err)
+	}
+	builder.SetImport(cluster, web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.9")}, GatewayPorts: ports})
+}
+
+func TestGateways(t *testing.T) {
+	two := func(p *clusterset.Properties) { p.Ports = append(p.Ports, clusterset.Port{Name: "grpc", Port: 90}) }
+	policy := func(b *clusterset.Builder, p clusterset.Policy) { b.SetPolicy(web, p) }
+	tests := map[string]struct {
+		reason string
+		given  func(*clusterset.Builder)
+		want   []string
+		beyond []string
+	}{
+		"EverythingThroughTheGateway": {
+			reason: "own pods too: what fails is noticed there with the connection",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1")
+				gate(b, "b", "m", "192.0.2.2 10.0.9.1")
+				export(b, "a", 1, properties(), "10.0.0.1")
+				export(b, "b", 2, properties(), "10.0.0.1")
+				allotted(b, "http/TCP=20017")
+			},
+			want: []string{"a IPv4 http:20017: 10.0.9.1@n1→n1", "b IPv4 http:20017: 10.0.9.1@n1→n1"},
+		},
+		"NoPortYet": {
+			reason: "before the derived Service has its port, and gateways know of it, it is as without a gateway",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1")
+				gate(b, "b", "m", "192.0.2.2 10.0.9.1")
+				export(b, "a", 1, properties(), "10.0.0.1")
+				export(b, "b", 2, properties(), "10.0.0.1")
+			},
+			want:   []string{"a IPv4 http:8080: 10.0.0.1@node"},
+			beyond: []string{"b"},
+		},
+		"Direct": {
+			reason: "with path Direct, pods that are reached without a gateway are listed themselves",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1")
+				gate(b, "b", "m", "192.0.2.2 10.0.9.1")
+				facts(b, "c@n")
+				export(b, "a", 1, properties(), "10.0.0.1")
+				export(b, "b", 2, properties(), "10.0.0.1")
+				export(b, "c", 2, properties(), "10.2.0.1")
+				policy(b, clusterset.Policy{Path: clusterset.Direct})
+				allotted(b, "http/TCP=20017")
+			},
+			want: []string{"a IPv4 http:8080: 10.0.0.1@node", "b IPv4 http:20017: 10.0.9.1@n1→n1", "c IPv4 http:8080: 10.2.0.1"},
+		},
+		"NodesOwnPods": {
+			reason: "a service that is only for pods of one's own node does not go through a gateway on another",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1")
+				export(b, "a", 1, properties(func(p *clusterset.Properties) { p.InternalTrafficPolicy = corev1.ServiceInternalTrafficPolicyLocal }), "10.0.0.1")
+				allotted(b, "http/TCP=20017")
+			},
+			want: []string{"a IPv4 http:8080: 10.0.0.1@node"},
+		},
+		"GatewayDown": {
+			reason: "without any gateway that works, it is as if there were none",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1!")
+				gate(b, "b", "m", "192.0.2.2 10.0.9.1")
+				export(b, "a", 1, properties(), "10.0.0.1")
+				export(b, "b", 2, properties(), "10.0.0.1")
+				allotted(b, "http/TCP=20017")
+			},
+			want:   []string{"a IPv4 http:8080: 10.0.0.1@node"},
+			beyond: []string{"b"},
+		},
+		"OneOfTwoDown": {
+			reason: "the other one takes all; each is for its own node first",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1", "192.0.2.3 10.0.9.2@n2!", "192.0.2.4 10.0.9.3@n3")
+				export(b, "a", 1, properties(), "10.0.0.1")
+				allotted(b, "http/TCP=20017")
+			},
+			want: []string{"a IPv4 http:20017: 10.0.9.1@n1→n1 10.0.9.3@n3→n3"},
+		},
+		"NodeUnknown": {
+			reason: "hints for some of the gateways would keep kube-proxy from the others",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1", "192.0.2.3 10.0.9.2")
+				export(b, "a", 1, properties(), "10.0.0.1")
+				allotted(b, "http/TCP=20017")
+			},
+			want: []string{"a IPv4 http:20017: 10.0.9.1@n1 10.0.9.2"},
+		},
+		"NothingReady": {
+			reason: "a cluster in which nothing is ready has no slice: what no gateway can serve is refused by kube-proxy at once",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1")
+				gate(b, "b", "m", "192.0.2.2 10.0.9.1")
+				export(b, "a", 1, properties(), "10.0.0.1!")
+				export(b, "b", 2, properties(), "10.0.0.1")
+				allotted(b, "http/TCP=20017")
+			},
+			want: []string{"b IPv4 http:20017: 10.0.9.1@n1→n1"},
+		},
+		"PortsOfSome": {
+			reason: "a port leads where it is exposed",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1")
+				gate(b, "b", "m", "192.0.2.2 10.0.9.1")
+				export(b, "a", 1, properties(), "10.0.0.1")
+				export(b, "b", 2, properties(two), "10.0.0.1")
+				allotted(b, "http/TCP=20017,grpc/TCP=20018")
+			},
+			want: []string{"a IPv4 http:20017: 10.0.9.1@n1→n1", "b IPv4 http:20017,grpc:20018: 10.0.9.1@n1→n1"},
+		},
+		"Headless": {
+			reason: "clients of a headless service choose pods themselves: gateways are no way to one of them",
+			given: func(b *clusterset.Builder) {
+				gate(b, "a", "n", "192.0.2.1 10.0.9.1@n1")
+				gate(b, "b", "m", "192.0.2.2 10.0.9.1")
+				export(b, "a", 1, properties(func(p *clusterset.Properties) { p.Headless = true }), "10.0.0.1")
+				export(b, "b", 2, properties(func(p *clusterset.Properties) { p.Headless = true }), "10.0.0.1")
+				allotted(b, "http/TCP=20017")
+			},
+			want:   []string{"a IPv4 http:8080: 10.0.0.1@node"},
+			beyond: []string{"b"},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			builder := clusterset.NewBuilder(0)
+			tc.given(builder)
+			wanted := imports.For(builder.Publish(), "a", web, whole)
+			if diff := cmp.Diff(tc.want, listed(wanted)); diff != "" {
+				t.Errorf("%s\n(-want +got):\n%s", tc.reason, diff)
+			}
+			if diff := cmp.Diff(tc.beyond, wanted.Beyond); diff != "" {
+				t.Errorf("out of reach (-want +got):\n%s", diff)
 			}
 		})
 	}
