@@ -24,6 +24,7 @@ var (
 	MayForget       = mayForget
 	EndlessToken    = endlessToken
 	SharedSecret    = sharedSecret
+	AgentObjects    = agentObjects
 )
 
 // Account is the hub's identity in a member.

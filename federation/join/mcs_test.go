@@ -122,6 +122,7 @@ func TestServicesRole(t *testing.T) {
 		"get,list,watch,create,update,patch,delete serviceexports",
 		"get,list,watch,create,update,delete serviceimports",
 		"update serviceexports/status,serviceimports/status",
+		"create tokenreviews",
 	}
 	_, rules, _ := strings.Cut(story(role), ": ")
 	if diff := cmp.Diff(want, strings.Split(rules, "; ")); diff != "" {

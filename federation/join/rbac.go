@@ -44,6 +44,8 @@ func (a account) owns(kind, name string) bool {
 		return name == a.Name
 	case "Role", "RoleBinding":
 		return name == adminRoleName(a.Name) || name == tokenRoleName(a.Name)
+	case "Endpoints":
+		return name == AgentDNS // which goes a moment after its Service
 	}
 	return false
 }
@@ -110,6 +112,8 @@ func serviceRules() []rbacv1.PolicyRule {
 		{APIGroups: mcs, Resources: []string{"serviceexports"}, Verbs: TypeVerbs()},
 		{APIGroups: mcs, Resources: []string{"serviceimports"}, Verbs: write},
 		{APIGroups: mcs, Resources: []string{"serviceexports/status", "serviceimports/status"}, Verbs: []string{"update"}},
+		// To ask whose token it is that an agent of the member shows when it asks for a certificate.
+		{APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"tokenreviews"}, Verbs: []string{"create"}},
 	}
 }
 

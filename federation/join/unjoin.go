@@ -283,6 +283,7 @@ func (j *Joiner) clean(ctx context.Context, o UnjoinOptions, hub account) error 
 	if o.DeleteWorkloads {
 		problems = append(problems, j.deleteWorkloads(ctx, o.Workloads, host))
 	}
+	problems = append(problems, j.removeAgent(ctx, hub.Namespace))
 	for _, object := range personalGrants(hub) {
 		problems = append(problems, j.delete(ctx, j.member, object))
 	}
@@ -321,6 +322,7 @@ func leftBehind(hub account) []string {
 		fmt.Sprintf("serviceaccount/%s/%s", hub.Namespace, hub.Name),
 		fmt.Sprintf("clusterroles %s, %s, %s", api.MemberRole, HubRole, DefaultTypesRole),
 		"serviceimports with the label "+ManagedByLabel+"="+api.Controller+", with their services and endpointslices, and the conditions of serviceexports",
+		"daemonset, serviceaccount/"+hub.Namespace+"/"+AgentName+" and what belongs to it, clusterrole and clusterrolebinding/"+AgentName,
 		"clusterrole "+ServicesRole+", and the customresourcedefinitions of its serviceexports and serviceimports",
 		fmt.Sprintf("clusterrolebinding/%s, or clusterrole and clusterrolebinding/%s", memberBindingName(hub.Namespace, hub.Name), adminRoleName(hub.Name)),
 		"validatingadmissionpolicy and validatingadmissionpolicybinding/"+guardName(hub.Namespace, hub.Name),

@@ -35,6 +35,7 @@ func (p *program) bindMember(cmd *cobra.Command, f *memberFlags) {
 func (p *program) newJoin() *cobra.Command {
 	var member memberFlags
 	var defaults, services bool
+	var agent agentFlags
 	options := join.Options{ClusterAdmin: p.name == Kubefedctl}
 	cmd := &cobra.Command{
 		Use:   "join CLUSTER",
@@ -54,6 +55,10 @@ func (p *program) newJoin() *cobra.Command {
 			write what it imports. Leave both out with --global-services=false. A cluster that was joined before gets
 			them by joining it again (--error-on-existing=false).
 
+			With --agent it also installs agents: gateways by which Pods of other clusters reach those of this one, and
+			the other way round, and a DNS server for global names. They run on the nodes with the label
+			hansa.dev/gateway=true; two are chosen if there are none.
+
 			An interrupted join may be repeated.`),
 		Example: p.examples(`
 			# Join the cluster of the context m1 under that name
@@ -61,6 +66,9 @@ func (p *program) newJoin() *cobra.Command {
 
 			# Join under another name, and let the hub do everything there
 			{} join paris --cluster-context=prod-eu-west-3 --host-cluster-context=hub --cluster-admin
+
+			# Join a cluster in a network of its own
+			{} join m1 --host-cluster-context=hub --agent --agent-image=registry.example.org/hansa:v1
 
 			# Renew the credentials of a cluster that is joined already
 			{} join m1 --host-cluster-context=hub --error-on-existing=false`),
@@ -73,7 +81,10 @@ func (p *program) newJoin() *cobra.Command {
 			if defaults {
 				options.Types = defaultTypes()
 			}
-			return p.runJoin(cmd.Context(), options, member)
+			if err := agent.check(cmd); err != nil {
+				return err
+			}
+			return p.runJoin(cmd.Context(), options, member, agent)
 		},
 	}
 	p.bindMember(cmd, &member)
@@ -85,10 +96,13 @@ func (p *program) newJoin() *cobra.Command {
 	flags.BoolVar(&services, "global-services", true,
 		"Install the Multi-Cluster Services API and grant what global services need; what is there already stays either way")
 	flags.BoolVar(&options.ClusterAdmin, "cluster-admin", options.ClusterAdmin, "Grant the hub everything in the member, as KubeFed does")
+	if p.name == Hansa {
+		agent.bind(cmd)
+	}
 	return cmd
 }
 
-func (p *program) runJoin(ctx context.Context, o join.Options, f memberFlags) error {
+func (p *program) runJoin(ctx context.Context, o join.Options, f memberFlags, agent agentFlags) error {
 	h, err := p.openHost()
 	if err != nil {
 		return err
@@ -117,7 +131,7 @@ func (p *program) runJoin(ctx context.Context, o join.Options, f memberFlags) er
 	if !o.DryRun {
 		p.say("cluster %s (Kubernetes %s, %s) joined; the hub will report it Ready: %s get clusters", o.Name, result.ServerVersion, result.Cluster.Spec.APIEndpoint, p.name)
 	}
-	return nil
+	return p.installAgent(ctx, joiner, o, agent)
 }
 
 func defaultTypes() []schema.GroupResource {
