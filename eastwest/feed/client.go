@@ -63,7 +63,8 @@ type State struct {
 	Hub, Problem string
 	// Heard is when a hub last said anything; zero: never.
 	Heard time.Time
-	// Sequence is the number of the published snapshot; 0 while nothing is known. HubSequence is that of the hub's snapshot
+	// Sequence is the number of the published snapshot, or of a later one of the hub with the same content; 0 while nothing is known.
+	// Where the client had to count on by itself it may be ahead of the hub. HubSequence is that of the hub's snapshot
 	// as of its last response; 0 before the first one of a stream. Complete tells whether the published snapshot has all that
 	// the hub told so far.
 	Sequence, HubSequence uint64
@@ -215,11 +216,20 @@ func (c *Client) heard(sequence uint64) {
 	c.state.Heard, c.state.HubSequence = now, max(sequence, c.state.HubSequence)
 }
 
-// publish hands out what the table holds, under a number.
+// publish hands out what the table holds, under a number; 0: the client's own. What has not changed keeps the snapshot, and
+// yet State says of which number of the hub's it is.
 func (c *Client) publish(number uint64) {
-	snapshot := c.table.publish(number)
+	own := number
+	if own <= c.state.Sequence {
+		own = clusterset.NextSequence(c.state.Sequence, time.Time{})
+	}
+	snapshot := c.table.publish(own)
 	old, _ := c.latest.Current()
 	if snapshot == old {
+		if c.state.Sequence != 0 && number > c.state.Sequence {
+			c.state.Sequence = number
+			c.touch()
+		}
 		return
 	}
 	c.latest.Publish(snapshot)

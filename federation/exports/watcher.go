@@ -234,7 +234,7 @@ func (w *Watcher) work() {
 		w.mu.Unlock()
 		return
 	}
-	snapshot := w.table.builder.Publish()
+	snapshot := w.table.publish()
 	first := !w.table.published
 	w.table.published = true
 	w.mu.Unlock()
@@ -243,6 +243,11 @@ func (w *Watcher) work() {
 	if first {
 		close(w.ready)
 	}
+}
+
+// publish returns a snapshot with everything that was applied, numbered by the clock.
+func (t *table) publish() *clusterset.Snapshot {
+	return t.builder.PublishAs(clusterset.NextSequence(t.builder.Current().Sequence(), t.now()))
 }
 
 // change is one thing to take in: from a worker (line is not nil; one that is no longer in use says nothing any more), or
