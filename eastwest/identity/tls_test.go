@@ -338,6 +338,50 @@ func TestServerRenews(t *testing.T) {
 	}
 }
 
+// TestServerRevokes: certificates of a cluster from before a time are refused, at the handshake and on a connection that
+// has been there for longer.
+func TestServerRevokes(t *testing.T) {
+	c := newClock()
+	host, authority := stored(t, c)
+	before := map[string]time.Time{}
+	server := identity.NewServer(identity.ServerOptions{
+		Reader: host, Namespace: namespace, Log: logr.Discard(), Now: c.Now,
+		Revoked: func(cluster string, issued time.Time) bool { return issued.Before(before[cluster]) },
+	})
+	if err := server.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	connect := func(id identity.ID) (*peer.Peer, error) {
+		config := clientConfig(t, c, issue(t, authority, id, 0), authority)
+		state, _, err, _ := handshake(t, server.TLSConfig(), config)
+		return &peer.Peer{AuthInfo: credentials.TLSInfo{State: state}}, err
+	}
+	m1 := identity.ClusterID(domain, "m1", identity.RoleGateway)
+	there, err := connect(m1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := server.Identify(there); err != nil || id != m1 {
+		t.Fatal(id, err)
+	}
+	before["m1"] = c.Now().Add(time.Second)
+	if _, err := server.Identify(there); identity.ReasonOf(err) != identity.ReasonRevoked || !strings.Contains(err.Error(), "enrolment") {
+		t.Errorf("on a connection from before: %v", err)
+	}
+	if _, err := connect(m1); identity.ReasonOf(err) != identity.ReasonRevoked {
+		t.Errorf("a certificate from before the revocation: %v", err)
+	}
+	for _, id := range []identity.ID{identity.ClusterID(domain, "m2", identity.RoleGateway), identity.AdminID(domain)} {
+		if _, err := connect(id); err != nil {
+			t.Errorf("%s was not revoked: %v", id, err)
+		}
+	}
+	c.Add(time.Second)
+	if _, err := connect(m1); err != nil {
+		t.Errorf("a certificate from after the revocation: %v", err)
+	}
+}
+
 // TestServerWaits checks a replica that starts before the leader has made the authority.
 func TestServerWaits(t *testing.T) {
 	c := newClock()
