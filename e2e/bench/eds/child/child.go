@@ -15,7 +15,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -33,12 +35,27 @@ type Process struct {
 
 // Start runs the benchmark's own program with the argument name, and others. The caller stops it.
 func Start(ctx context.Context, name string, args ...string) (*Process, error) {
+	return StartBy(ctx, Way{}, name, args...)
+}
+
+// Way is how a child is started.
+type Way struct {
+	// Wrap is a command before the child's own: nsenter, for example.
+	Wrap []string
+	// Attr are of the process, Wrap's if there is one.
+	Attr *syscall.SysProcAttr
+}
+
+// StartBy is Start by another way.
+func StartBy(ctx context.Context, way Way, name string, args ...string) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("finding the benchmark's own program: %w", err)
 	}
 	p := &Process{name: name, said: &bytes.Buffer{}}
-	p.cmd = exec.CommandContext(ctx, self, append([]string{name}, args...)...) //nolint:gosec // G204: our own program
+	command := slices.Concat(way.Wrap, []string{self, name}, args)
+	p.cmd = exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // G204: our own program
+	p.cmd.SysProcAttr = way.Attr
 	p.cmd.Stderr = p.said
 	p.cmd.WaitDelay = endPatience
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
