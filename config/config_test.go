@@ -49,6 +49,7 @@ func TestSurface(t *testing.T) {
 	want := map[string]surface{
 		"clusterpropagatedversions.core.kubefed.io":          {"", "Cluster", "v1alpha1", nil, true},
 		"clusterinfos.hansa.dev":                             {"clinfo", "Namespaced", "v1alpha1", []string{"id", "network", "region", "state", "control-plane", "data-plane", "exports", "endpoints", "age"}, true},
+		"revocations.hansa.dev":                              {"", "Namespaced", "v1alpha1", []string{"before", "reason", "age"}, false},
 		"servicepolicies.hansa.dev":                          {"svcpol", "Namespaced", "v1alpha1", []string{"accepted", "algorithm", "age"}, true},
 		"federatedservicestatuses.core.kubefed.io":           {"", "Namespaced", "v1alpha1", nil, false},
 		"federatedtypeconfigs.core.kubefed.io":               {"ftc", "Namespaced", "v1beta1", []string{"target", "federated", "propagation", "controller", "age"}, true},

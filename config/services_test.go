@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	apiextv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
@@ -16,6 +17,7 @@ import (
 const (
 	infos    = "clusterinfos.hansa.dev"
 	policies = "servicepolicies.hansa.dev"
+	revoked  = "revocations.hansa.dev"
 )
 
 // TestServicesValidation sets one field of a good ClusterInfo or ServicePolicy at a time, as YAML: the error must
@@ -24,6 +26,7 @@ func TestServicesValidation(t *testing.T) {
 	base := map[string]string{
 		infos:    `{apiVersion: hansa.dev/v1alpha1, kind: ClusterInfo, metadata: {name: m1}, spec: {}}`,
 		policies: `{apiVersion: hansa.dev/v1alpha1, kind: ServicePolicy, metadata: {name: web}, spec: {}}`,
+		revoked:  `{apiVersion: hansa.dev/v1alpha1, kind: Revocation, metadata: {name: m1}, spec: {before: "2026-01-02T03:04:05Z"}}`,
 	}
 	type row struct{ reason, path, value, want string }
 	cases := map[string][]row{
@@ -50,6 +53,9 @@ func TestServicesValidation(t *testing.T) {
 			{"a zone too long for a label", "spec.zone", strings.Repeat("a", 64), "may not be more than 63"},
 			{"no zone", "spec.zone", `""`, ""},
 			{"a port is at least 1", "spec.gateways", `[{address: 10.0.0.1, port: 0}]`, "greater than or equal to 1"},
+			{"tunnels behind a load balancer", "spec.gateways", `[{address: 203.0.113.1, port: 443, tunnelPort: 8443}]`, ""},
+			{"a port of tunnels is at least 1", "spec.gateways", `[{address: 10.0.0.1, tunnelPort: 0}]`, "greater than or equal to 1"},
+			{"gateways as the leader notes them", "status", `{exports: 0, endpoints: 0, dataPlane: Up, dataPlaneSource: Agent, gateways: [{inside: 10.0.0.1, node: n1, source: Agent}, {address: 203.0.113.1, port: 15443, tunnelPort: 15445, source: Spec, health: Down}]}`, ""},
 			{"unknown state", "spec.state", `Sleeping`, `supported values: "", "Active", "Cordoned", "Draining"`},
 			{"unknown health", "spec.dataPlane", `Poorly`, `supported values: "", "Up", "Down"`},
 		},
@@ -88,6 +94,17 @@ func TestServicesValidation(t *testing.T) {
 			{"answers that may not be kept", "spec.dns", `{ttlSeconds: 0}`, "write a number of seconds from 1 to 86400"},
 			{"answers for longer than a day", "spec.dns", `{ttlSeconds: 86401}`, "write a number of seconds from 1 to 86400"},
 			{"seconds with a unit", "spec.dns", `{ttlSeconds: 5s}`, "must be of type integer"},
+
+			{"through gateways", "spec.path", `Gateway`, ""},
+			{"without a hop", "spec.path", `Direct`, ""},
+			{"another path", "spec.path", `Sidecar`, "write Gateway, which is the default, or Direct"},
+			{"open to all TLS", "spec.passthrough", `{}`, ""},
+			{"open to some", "spec.passthrough", `{sources: [203.0.113.0/24, "2001:db8::/32", 10.0.0.1/32], proxyProtocol: true}`, ""},
+			{"an address is no range", "spec.passthrough", `{sources: [10.0.0.1]}`, "write a range of addresses, such as 203.0.113.0/24"},
+			{"a name is no range", "spec.passthrough", `{sources: [office.example.com]}`, "write a range of addresses"},
+			{"a range begins at its beginning", "spec.passthrough", `{sources: [10.1.2.3/8]}`, "write a range by its first address"},
+			{"a range twice", "spec.passthrough", `{sources: [10.0.0.0/8, 10.0.0.0/8]}`, "Duplicate value"},
+			{"early data", "spec.firstFlight", `true`, ""},
 
 			{"hash by a header", "spec.loadBalancing", `{algorithm: RingHash, hashHeader: x-user}`, ""},
 			{"only a ring is hashed", "spec.loadBalancing", `{algorithm: LeastRequest, hashHeader: x-user}`, "write algorithm: RingHash"},
@@ -146,6 +163,13 @@ func TestServicesValidation(t *testing.T) {
 			{"no error", "spec.fault", `{abort: {percent: 1}}`, "exactly one of httpStatus and grpcStatus"},
 			{"OK is no error", "spec.fault", `{abort: {percent: 1, grpcStatus: 0}}`, "greater than or equal to 1"},
 		},
+		revoked: {
+			{"a moment", "spec", `{before: "2026-11-22T00:00:00Z", reason: the node was stolen}`, ""},
+			{"no moment", "spec", `{reason: gone}`, "Required value"},
+			{"no time", "spec.before", `yesterday`, "must be of type date-time"},
+			{"an id is a DNS label", "metadata.name", `eu.west`, "metadata.name must be the id of the cluster"},
+			{"too much to say", "spec.reason", strings.Repeat("a", 1025), "may not be more than 1024"},
+		},
 	}
 	for definition, rows := range cases {
 		schema := newSchema(t, definition)
@@ -191,7 +215,10 @@ func TestServicesWrittenByGo(t *testing.T) {
 	policy := &v1alpha1.ServicePolicy{}
 	policy.APIVersion, policy.Kind, policy.Name = "hansa.dev/v1alpha1", "ServicePolicy", "web"
 	policy.Status.HonouredBy = []v1alpha1.FieldSupport{{Field: "mirror", Clients: []string{v1alpha1.ClientEnvoy}}}
-	for definition, obj := range map[string]any{infos: info, policies: policy} {
+	revocation := &v1alpha1.Revocation{Spec: v1alpha1.RevocationSpec{Before: metav1.Now()}}
+	revocation.APIVersion, revocation.Kind, revocation.Name = "hansa.dev/v1alpha1", "Revocation", "m1"
+	info.Status.Gateways = []v1alpha1.KnownGateway{{}}
+	for definition, obj := range map[string]any{infos: info, policies: policy, revoked: revocation} {
 		data, err := json.Marshal(obj)
 		if err != nil {
 			t.Fatal(err)
@@ -232,7 +259,7 @@ func TestServiceSamples(t *testing.T) {
 
 // TestEveryFieldIsExplained looks for fields about which kubectl explain would have nothing to say.
 func TestEveryFieldIsExplained(t *testing.T) {
-	for _, definition := range []string{infos, policies} {
+	for _, definition := range []string{infos, policies, revoked} {
 		plural, group, _ := strings.Cut(definition, ".")
 		data, err := os.ReadFile("crd/" + group + "_" + plural + ".yaml")
 		if err != nil {
@@ -252,7 +279,7 @@ func unexplained(t *testing.T, path string, schema *apiextv1.JSONSchemaProps) {
 	t.Helper()
 	for name, property := range schema.Properties {
 		at := path + "." + name
-		if property.Description == "" && at != infos+".metadata" && at != policies+".metadata" { // the API server explains that
+		if property.Description == "" && at != infos+".metadata" && at != policies+".metadata" && at != revoked+".metadata" { // the API server explains that
 			t.Errorf("%s has no description", at)
 		}
 		unexplained(t, at, &property)

@@ -56,9 +56,9 @@ const statusPace = time.Second
 // lookBackTimeout bounds the one request that a hub makes before it starts.
 const lookBackTimeout = 5 * time.Second
 
-// Controllers connect a Watcher to the objects of the hub. On every replica ClusterInfos, ServicePolicies and routes of the
-// Gateway API become what the Watcher is told; the leader creates the ClusterInfos of members, and writes statuses: of
-// ClusterInfos, ServicePolicies and routes.
+// Controllers connect a Watcher to the objects of the hub. On every replica ClusterInfos, ServicePolicies, Revocations and
+// routes of the Gateway API become what the Watcher is told; the leader creates the ClusterInfos of members, and writes
+// statuses: of ClusterInfos, ServicePolicies and routes.
 type Controllers struct {
 	Client    client.Client // of the host cluster, reading through its cache
 	Watcher   *Watcher
@@ -103,6 +103,11 @@ func (c *Controllers) addReaders(mgr manager.Manager) error {
 	err := builder.ControllerManagedBy(mgr).Named("clusterinfo-reader").For(&v1alpha1.ClusterInfo{}).
 		Watches(&corev1b1.KubeFedCluster{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(seldom)).
 		WithOptions(everywhere).Complete(reconcile.Func(c.readInfo))
+	if err != nil {
+		return err
+	}
+	err = builder.ControllerManagedBy(mgr).Named("revocation-reader").For(&v1alpha1.Revocation{}).
+		WithOptions(everywhere).Complete(reconcile.Func(c.readRevocations))
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func InfoStatus(info *v1alpha1.ClusterInfo, state *ClusterState, now metav1.Time
 	status.ClusterID = state.ID
 	status.Network = info.Spec.Network
 	status.Region, status.Zones = state.Region, state.Zones
-	status.Gateways = info.Spec.Gateways
+	status.Gateways, status.DataPlaneSource = state.Gateways, state.DataPlaneSource
 	status.ControlPlane, status.DataPlane = v1alpha1.Health(state.ControlPlane), v1alpha1.Health(state.DataPlane)
 	status.Exports, status.Endpoints = int32(state.Exports), int32(state.Endpoints) //nolint:gosec // G115: counts of objects
 	status.LastKnown = nil

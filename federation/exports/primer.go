@@ -16,9 +16,10 @@ import (
 // primerPeriod is how long the Primer waits before it tries again.
 const primerPeriod = time.Second
 
-// Primer tells a Watcher every ClusterInfo and ServicePolicy that there is, and the age of every member, before its first snapshot. Without it a hub that
-// starts would serve, for a moment, services to clusters that a policy keeps them from. Routes of the Gateway API follow:
-// they say how a service is used, never by whom.
+// Primer tells a Watcher every ClusterInfo, ServicePolicy and Revocation that there is, and the age of every member, before
+// its first snapshot. Without it a hub that starts would serve, for a moment, services to clusters that a policy keeps them
+// from, and gateways would admit whose certificates are revoked. Routes of the Gateway API follow: they say how a service is
+// used, never by whom.
 type Primer struct {
 	Controllers *Controllers
 	// Complete is closed once the list of members is whole.
@@ -67,6 +68,9 @@ func (p *Primer) tell(ctx context.Context) error {
 	}
 	for i := range infos.Items {
 		c.Watcher.SetInfo(infos.Items[i].Name, &infos.Items[i])
+	}
+	if _, err := c.readRevocations(ctx, reconcile.Request{}); err != nil {
+		return err
 	}
 	var policies v1alpha1.ServicePolicyList
 	if err := c.Client.List(ctx, &policies); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/hansa-dev/hansa/federation/exports"
 )
 
-// The first snapshot of a hub that starts keeps a service from those that its policy keeps it from.
+// The first snapshot of a hub that starts keeps a service from those that its policy keeps it from, and knows what is revoked.
 func TestPrimer(t *testing.T) {
 	t.Parallel()
 	scheme := runtime.NewScheme()
@@ -30,6 +30,12 @@ func TestPrimer(t *testing.T) {
 		},
 		&v1alpha1.ClusterInfo{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "hub", Name: "c1"}, Spec: v1alpha1.ClusterInfoSpec{Network: "dc1"},
+		},
+		&v1alpha1.Revocation{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "hub", Name: "c9"}, Spec: v1alpha1.RevocationSpec{Before: metav1.Now()},
+		},
+		&v1alpha1.Revocation{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "c1"}, Spec: v1alpha1.RevocationSpec{Before: metav1.Now()},
 		},
 	).Build()
 
@@ -64,6 +70,9 @@ func TestPrimer(t *testing.T) {
 		if got := snapshot.View(web, clusterset.Consumer{Cluster: consumer}).Reason; got != want {
 			t.Errorf("%s may not use it because %q; want %q", consumer, got, want)
 		}
+	}
+	if issued := born.Time; !snapshot.Revoked("c9", issued) || snapshot.Revoked("c1", issued) {
+		t.Errorf("revoked is %v, want what the hub's namespace says and nothing else", snapshot.Revocations())
 	}
 	if c := snapshot.Cluster("c1"); c == nil || c.Network != "dc1" {
 		t.Errorf("the cluster is %+v; its network is missing", c)

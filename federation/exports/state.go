@@ -1,7 +1,6 @@
 package exports
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -28,13 +27,13 @@ func (s *site) age() {
 func (s *site) facts() clusterset.Cluster {
 	c := clusterset.Cluster{ID: s.id, ControlPlane: s.controlPlane(), LastKnown: s.known}
 	c.Region, c.Zone = s.place()
+	c.Gateways, _ = s.gateways()
+	c.DataPlane, _ = s.dataPlane()
 	info := s.table.infos[s.member.Name]
 	if info == nil {
 		return c
 	}
 	c.Network = info.Spec.Network
-	c.Gateways = gateways(info.Spec.Gateways)
-	c.DataPlane = clusterset.Health(info.Spec.DataPlane)
 	if info.Spec.State != v1alpha1.Active {
 		c.State = clusterset.State(info.Spec.State)
 	}
@@ -75,33 +74,13 @@ func (s *site) controlPlane() clusterset.Health {
 	return clusterset.Unknown
 }
 
-// defaultGatewayPort is where gateways take TLS by server name.
-const defaultGatewayPort = 15443
-
-func gateways(written []v1alpha1.Gateway) []clusterset.Gateway {
-	var gateways []clusterset.Gateway
-	for _, g := range written {
-		addr, err := netip.ParseAddr(g.Address)
-		if err != nil || addr.IsUnspecified() || addr.IsMulticast() || g.Port < 0 || g.Port > 65535 {
-			continue // the definition does not let it through any more
-		}
-		port := uint16(g.Port)
-		if port == 0 {
-			port = defaultGatewayPort
-		}
-		gateways = append(gateways, clusterset.Gateway{Addr: addr, Port: port})
-	}
-	return gateways
-}
-
 func (s *site) state() ClusterState {
 	state := ClusterState{
 		Name: s.member.Name, ID: s.id, Flaw: s.flaw, Exports: len(s.shown), Endpoints: s.total,
 		ControlPlane: s.controlPlane(), LastKnown: s.known, Restored: s.record != nil,
 	}
-	if info := s.table.infos[s.member.Name]; info != nil {
-		state.DataPlane = clusterset.Health(info.Spec.DataPlane)
-	}
+	state.DataPlane, state.DataPlaneSource = s.dataPlane()
+	_, state.Gateways = s.gateways()
 	_, zones := s.seen()
 	state.Zones = slices.Clone(zones)
 	state.Region, _ = s.place()
@@ -123,6 +102,10 @@ type ClusterState struct {
 	// Exports and Endpoints count what the table has of the member.
 	Exports, Endpoints      int
 	ControlPlane, DataPlane clusterset.Health
+	// DataPlaneSource says who told of DataPlane; empty while it is not known.
+	DataPlaneSource v1alpha1.Source
+	// Gateways are those of the cluster, those of people first.
+	Gateways []v1alpha1.KnownGateway
 	// LastKnown is when the hub was last in step with the member; zero while it is.
 	LastKnown time.Time
 	// Restored says that a part of it comes from the archive.

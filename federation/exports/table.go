@@ -20,12 +20,13 @@ type table struct {
 	builder *clusterset.Builder
 	limits  limits
 
-	sites   map[string]*site                 // by the member's name
-	infos   map[string]*v1alpha1.ClusterInfo // may come before the member
-	born    map[string]time.Time             // when members were registered; may come before the member, or later
-	records map[string]Record                // restored, for members that have not come yet
-	members []*cluster.Member                // as of the last look
-	led     time.Time                        // when a hub last led before this one started; zero if that is not known
+	sites    map[string]*site                 // by the member's name
+	infos    map[string]*v1alpha1.ClusterInfo // may come before the member
+	born     map[string]time.Time             // when members were registered; may come before the member, or later
+	records  map[string]Record                // restored, for members that have not come yet
+	members  []*cluster.Member                // as of the last look
+	observed map[string]*observation          // what agents told, by cluster id
+	led      time.Time                        // when a hub last led before this one started; zero if that is not known
 
 	stale  map[*site]struct{} // sites whose facts have to be looked at again
 	moved  map[*site]struct{} // sites with services whose endpoints have to be shown
@@ -39,16 +40,17 @@ type table struct {
 
 func newTable(log logr.Logger, now func() time.Time) *table {
 	return &table{
-		log:     log,
-		now:     now,
-		builder: clusterset.NewBuilder(uint64(now().UnixNano())),
-		limits:  defaultLimits,
-		sites:   map[string]*site{},
-		infos:   map[string]*v1alpha1.ClusterInfo{},
-		born:    map[string]time.Time{},
-		records: map[string]Record{},
-		stale:   map[*site]struct{}{},
-		moved:   map[*site]struct{}{},
+		log:      log,
+		now:      now,
+		builder:  clusterset.NewBuilder(uint64(now().UnixNano())),
+		limits:   defaultLimits,
+		sites:    map[string]*site{},
+		infos:    map[string]*v1alpha1.ClusterInfo{},
+		born:     map[string]time.Time{},
+		records:  map[string]Record{},
+		observed: map[string]*observation{},
+		stale:    map[*site]struct{}{},
+		moved:    map[*site]struct{}{},
 	}
 }
 
@@ -117,6 +119,7 @@ func (t *table) leave(name string) {
 	s.line = nil
 	if s.id != "" {
 		t.builder.RemoveCluster(s.id)
+		delete(t.observed, s.id)
 	}
 	delete(t.sites, name)
 	delete(t.stale, s)

@@ -1,6 +1,7 @@
 package servicepolicy
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -39,11 +40,34 @@ func FromSpec(spec *v1alpha1.ServicePolicySpec, namespace string) clusterset.Pol
 	if spec.DNS != nil {
 		policy.TTL = min(count(spec.DNS.TTLSeconds), maxTTL)
 	}
+	if spec.Path == v1alpha1.PathDirect {
+		policy.Path = clusterset.Direct
+	}
+	policy.Passthrough, policy.FirstFlight = passthroughFrom(spec.Passthrough), spec.FirstFlight
 	l7 := l7FromSpec(spec, namespace)
 	if !reflect.DeepEqual(l7, L7{}) {
 		policy.L7 = &l7
 	}
 	return policy
+}
+
+// passthroughFrom returns nil for a service that is closed. A source that is no range admits nobody: without it, the list
+// might say everybody.
+func passthroughFrom(p *v1alpha1.Passthrough) *clusterset.Passthrough {
+	if p == nil {
+		return nil
+	}
+	made := &clusterset.Passthrough{ProxyProtocol: p.ProxyProtocol}
+	for _, text := range set(p.Sources) {
+		source, err := netip.ParsePrefix(text)
+		if err != nil {
+			source = netip.Prefix{}
+		}
+		made.Sources = append(made.Sources, source.Masked())
+	}
+	slices.SortFunc(made.Sources, netip.Prefix.Compare)
+	made.Sources = slices.Compact(made.Sources)
+	return made
 }
 
 func l7FromSpec(spec *v1alpha1.ServicePolicySpec, namespace string) L7 {

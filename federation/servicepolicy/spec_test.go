@@ -2,6 +2,7 @@ package servicepolicy_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ func parse[T any](t *testing.T, text string) T {
 	}
 	return v
 }
+
+// prefixes compares ranges by what they are.
+var prefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
 func TestFromSpec(t *testing.T) {
 	type l7 = servicepolicy.L7
@@ -48,6 +52,18 @@ func TestFromSpec(t *testing.T) {
 		{"answers are kept for a day at most, whoever wrote it", `dns: {ttlSeconds: 100000}`, clusterset.Policy{TTL: 86400}},
 		{"less than nothing is nothing", `dns: {ttlSeconds: -1}`, clusterset.Policy{}},
 		{"the server's own time", `dns: {}`, clusterset.Policy{}},
+
+		{"the default path is nothing", `{path: Gateway, firstFlight: false}`, clusterset.Policy{}},
+		{"pods are reached without a hop", `{path: Direct, firstFlight: true}`, clusterset.Policy{Path: clusterset.Direct, FirstFlight: true}},
+		{"open to everybody", `passthrough: {}`, clusterset.Policy{Passthrough: &clusterset.Passthrough{}}},
+		{
+			"sources have one order, and are ranges, whoever wrote them", `passthrough: {proxyProtocol: true, sources: [10.9.9.9/8, 10.0.0.0/8, 172.16.0.0/12]}`,
+			clusterset.Policy{Passthrough: &clusterset.Passthrough{ProxyProtocol: true, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12")}}},
+		},
+		{
+			"what is no range lets nobody in, and certainly not everybody", `passthrough: {sources: [nonsense]}`,
+			clusterset.Policy{Passthrough: &clusterset.Passthrough{Sources: []netip.Prefix{{}}}},
+		},
 
 		{"the default algorithm is nothing", `loadBalancing: {algorithm: RoundRobin}`, clusterset.Policy{}},
 		{"another algorithm", `loadBalancing: {algorithm: Random}`, clusterset.Policy{L7: &l7{LoadBalancer: servicepolicy.Random}}},
@@ -111,7 +127,7 @@ func TestFromSpec(t *testing.T) {
 		t.Run(tc.reason, func(t *testing.T) {
 			spec := parse[v1alpha1.ServicePolicySpec](t, tc.spec)
 			got := servicepolicy.FromSpec(&spec, "shop")
-			if diff := cmp.Diff(tc.want, got); diff != "" {
+			if diff := cmp.Diff(tc.want, got, prefixes); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if again := servicepolicy.FromSpec(spec.DeepCopy(), "shop"); !reflect.DeepEqual(got, again) {

@@ -12,7 +12,8 @@ var (
 	names       = []string{v1alpha1.ClientDNS} // whoever looks names up
 	everybody   = []string{v1alpha1.ClientDNS, v1alpha1.ClientGateway, v1alpha1.ClientGRPC, v1alpha1.ClientEnvoy}
 	connections = []string{v1alpha1.ClientGateway, v1alpha1.ClientGRPC, v1alpha1.ClientEnvoy} // whoever picks per connection or request
-	transport   = []string{v1alpha1.ClientGateway, v1alpha1.ClientEnvoy}                      // whoever keeps connections as told
+	plain       = []string{v1alpha1.ClientGateway}
+	others      = []string{v1alpha1.ClientDNS, v1alpha1.ClientGRPC, v1alpha1.ClientEnvoy} // whoever brings TLS of its own
 	requests    = []string{v1alpha1.ClientGRPC, v1alpha1.ClientEnvoy}
 	envoy       = []string{v1alpha1.ClientEnvoy}
 )
@@ -23,7 +24,14 @@ var (
 	grpcUnavailable = []string{"5xx", "connect-failure", "gateway-error", "refused-stream", "reset", "reset-before-request"}
 )
 
-const inARow = "a gateway counts connections that fail; gRPC counts no failures in a row, and takes an endpoint out when nine in ten of at least as many calls fail within the interval"
+// Notes on fields of which a client makes something else.
+const (
+	inARow = "gRPC counts no failures in a row, and takes an endpoint out when nine in ten of at least as many calls fail within the interval"
+	direct = "kube-proxy shares connections out evenly between the pods that it reaches directly and the gateways: failover, clusterWeights and minHealthyPercent decide only about what goes through a gateway"
+	byPath = "gRPC and Envoy reach pods on their own network without a gateway in any case"
+	unseen = "gateways do not see who comes with TLS of its own: passthrough.sources is all that keeps such a client out"
+	opened = "gateways enforce it on connections with TLS from other networks; what comes through tunnels, from plain pods, it does not concern"
+)
 
 // Support tells for each field that is set which kinds of client act on it, in the order of the spec. What it says of
 // gRPC is what grpc-go does with xDS resources.
@@ -35,8 +43,9 @@ func Support(spec *v1alpha1.ServicePolicySpec) []v1alpha1.FieldSupport {
 	s.add("failover", len(spec.Failover) > 0, everybody, "")
 	s.add("clusterWeights", len(spec.ClusterWeights) > 0, everybody, "DNS leaves clusters of weight 0 out and gives no others a smaller share")
 	s.add("minHealthyPercent", spec.MinHealthyPercent != nil, connections, "")
-	s.add("consumers", spec.Consumers != nil, everybody, "")
+	s.consumers(spec)
 	s.add("dns.ttlSeconds", spec.DNS != nil && spec.DNS.TTLSeconds != nil, names, "")
+	s.path(spec)
 	s.loadBalancing(spec.LoadBalancing)
 	s.circuitBreaker(spec.CircuitBreaker)
 	s.outlierDetection(spec.OutlierDetection)
@@ -56,6 +65,29 @@ func (s *support) add(field string, isSet bool, clients []string, note string) {
 	if isSet && !slices.ContainsFunc(s.fields, known) {
 		s.fields = append(s.fields, v1alpha1.FieldSupport{Field: field, Clients: slices.Clone(clients), Note: note})
 	}
+}
+
+func (s *support) consumers(spec *v1alpha1.ServicePolicySpec) {
+	note := ""
+	if spec.Passthrough != nil {
+		note = unseen
+	}
+	s.add("consumers", spec.Consumers != nil, everybody, note)
+}
+
+// path notes what concerns gateways only. It stands before the rest, which concerns requests.
+func (s *support) path(spec *v1alpha1.ServicePolicySpec) {
+	note := byPath
+	if spec.Path == v1alpha1.PathDirect {
+		note = direct
+	}
+	s.add("path", spec.Path != "", plain, note)
+	if p := spec.Passthrough; p != nil {
+		s.add("passthrough", true, others, opened)
+		s.add("passthrough.sources", len(p.Sources) > 0, others, "")
+		s.add("passthrough.proxyProtocol", p.ProxyProtocol, others, "")
+	}
+	s.add("firstFlight", spec.FirstFlight, plain, "")
 }
 
 func (s *support) loadBalancing(lb *v1alpha1.LoadBalancing) {
@@ -78,7 +110,7 @@ func (s *support) circuitBreaker(b *v1alpha1.CircuitBreaker) {
 	if b == nil {
 		return
 	}
-	s.add("circuitBreaker.maxConnections", b.MaxConnections != nil, transport, "gRPC holds one connection to each endpoint")
+	s.add("circuitBreaker.maxConnections", b.MaxConnections != nil, envoy, "gRPC holds one connection to each endpoint")
 	s.add("circuitBreaker.maxRequests", b.MaxRequests != nil, requests, "")
 	s.add("circuitBreaker.maxPendingRequests", b.MaxPendingRequests != nil, envoy, "gRPC bounds requests by maxRequests only")
 	s.add("circuitBreaker.maxRetries", b.MaxRetries != nil, envoy, "gRPC bounds requests by maxRequests only")
@@ -88,12 +120,12 @@ func (s *support) outlierDetection(o *v1alpha1.OutlierDetection) {
 	if o == nil {
 		return
 	}
-	s.add("outlierDetection.consecutive5xx", o.Consecutive5xx != nil, connections, inARow)
-	s.add("outlierDetection.interval", o.Interval != nil, connections, "")
-	s.add("outlierDetection.baseEjectionTime", o.BaseEjectionTime != nil, connections, "")
-	s.add("outlierDetection.maxEjectionPercent", o.MaxEjectionPercent != nil, connections, "")
+	s.add("outlierDetection.consecutive5xx", o.Consecutive5xx != nil, requests, inARow)
+	s.add("outlierDetection.interval", o.Interval != nil, requests, "")
+	s.add("outlierDetection.baseEjectionTime", o.BaseEjectionTime != nil, requests, "")
+	s.add("outlierDetection.maxEjectionPercent", o.MaxEjectionPercent != nil, requests, "")
 	if *o == (v1alpha1.OutlierDetection{}) { // all defaults, and still something that is set
-		s.add("outlierDetection", true, connections, inARow)
+		s.add("outlierDetection", true, requests, inARow)
 	}
 }
 
@@ -102,8 +134,8 @@ func (s *support) timeouts(t *v1alpha1.Timeouts) {
 		return
 	}
 	s.add("timeouts.request", t.Request != nil, requests, "")
-	s.add("timeouts.idle", t.Idle != nil, transport, "gRPC takes it from the program's dial options")
-	s.add("timeouts.connect", t.Connect != nil, transport, "gRPC takes it from the program's dial options")
+	s.add("timeouts.idle", t.Idle != nil, envoy, "gRPC takes it from the program's dial options")
+	s.add("timeouts.connect", t.Connect != nil, envoy, "gRPC takes it from the program's dial options")
 }
 
 // retries notes each field of retries, under the field that holds them.

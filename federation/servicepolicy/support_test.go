@@ -23,6 +23,16 @@ func TestSupport(t *testing.T) {
 				"minHealthyPercent: Gateway GRPC Envoy", "consumers: DNS Gateway GRPC Envoy",
 			},
 		},
+		{"a gateway carries plain pods", `{path: Gateway, firstFlight: true}`, []string{"path: Gateway | gRPC and Envoy reach", "firstFlight: Gateway"}},
+		{"kube-proxy knows no order", `path: Direct`, []string{"path: Gateway | kube-proxy shares connections out evenly"}},
+		{
+			"who brings TLS comes through a gateway unseen", `{consumers: {clusters: [a]}, passthrough: {sources: [10.0.0.0/8], proxyProtocol: true}}`,
+			[]string{
+				"consumers: DNS Gateway GRPC Envoy | gateways do not see who",
+				"passthrough: DNS GRPC Envoy | gateways enforce it", "passthrough.sources: DNS GRPC Envoy", "passthrough.proxyProtocol: DNS GRPC Envoy",
+			},
+		},
+		{"open to everybody", `passthrough: {}`, []string{"passthrough: DNS GRPC Envoy | gateways enforce it"}},
 		{"only who looks names up keeps answers", `dns: {ttlSeconds: 60}`, []string{"dns.ttlSeconds: DNS"}},
 		{"nothing is said of DNS", `dns: {}`, nil},
 		{"grpc-go has round_robin, least_request and ring_hash", `loadBalancing: {algorithm: LeastRequest}`, []string{"loadBalancing.algorithm: GRPC Envoy"}},
@@ -32,19 +42,19 @@ func TestSupport(t *testing.T) {
 		{
 			"grpc-go reads max_requests only", `circuitBreaker: {maxConnections: 1, maxRequests: 1, maxPendingRequests: 1, maxRetries: 1}`,
 			[]string{
-				"circuitBreaker.maxConnections: Gateway Envoy | gRPC holds one", "circuitBreaker.maxRequests: GRPC Envoy",
+				"circuitBreaker.maxConnections: Envoy | gRPC holds one", "circuitBreaker.maxRequests: GRPC Envoy",
 				"circuitBreaker.maxPendingRequests: Envoy | gRPC bounds", "circuitBreaker.maxRetries: Envoy | gRPC bounds",
 			},
 		},
 		{
 			"grpc-go has success rates and failure percentages", `outlierDetection: {consecutive5xx: 1, interval: 1s, baseEjectionTime: 1s, maxEjectionPercent: 1}`,
 			[]string{
-				"outlierDetection.consecutive5xx: Gateway GRPC Envoy | a gateway counts connections that fail; gRPC counts no failures in a row", "outlierDetection.interval: Gateway GRPC Envoy",
-				"outlierDetection.baseEjectionTime: Gateway GRPC Envoy", "outlierDetection.maxEjectionPercent: Gateway GRPC Envoy",
+				"outlierDetection.consecutive5xx: GRPC Envoy | gRPC counts no failures in a row", "outlierDetection.interval: GRPC Envoy",
+				"outlierDetection.baseEjectionTime: GRPC Envoy", "outlierDetection.maxEjectionPercent: GRPC Envoy",
 			},
 		},
-		{"the defaults are something that is set", `outlierDetection: {}`, []string{"outlierDetection: Gateway GRPC Envoy | a gateway counts"}},
-		{"max_stream_duration is all that grpc-go has of timeouts", `timeouts: {request: 1s, idle: 1s, connect: 1s}`, []string{"timeouts.request: GRPC Envoy", "timeouts.idle: Gateway Envoy | gRPC takes", "timeouts.connect: Gateway Envoy | gRPC takes"}},
+		{"the defaults are something that is set", `outlierDetection: {}`, []string{"outlierDetection: GRPC Envoy | gRPC counts"}},
+		{"max_stream_duration is all that grpc-go has of timeouts", `timeouts: {request: 1s, idle: 1s, connect: 1s}`, []string{"timeouts.request: GRPC Envoy", "timeouts.idle: Envoy | gRPC takes", "timeouts.connect: Envoy | gRPC takes"}},
 		{"retries with the defaults", `retries: {attempts: 1, backoff: 1s}`, []string{"retries: GRPC Envoy | to gRPC, which tries again by status code, unavailable stands for connect-failure, refused-stream"}},
 		{"retries that gRPC knows", `retries: {attempts: 1, retryOn: [unavailable, internal]}`, []string{"retries: GRPC Envoy"}},
 		{"retries that gRPC knows in part", `retries: {attempts: 1, retryOn: [unavailable, retriable-4xx, 5xx]}`, []string{"retries: GRPC Envoy | to gRPC, which tries again by status code, unavailable stands for 5xx; gRPC does not know retriable-4xx"}},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -128,10 +127,7 @@ func factsOf(info *v1alpha1.ClusterInfo, record *exports.Record) clusterset.Clus
 	if facts.Zone == "" && len(status.Zones) == 1 {
 		facts.Zone = status.Zones[0]
 	}
-	facts.Gateways = gatewaysOf(spec.Gateways)
-	if len(spec.Gateways) == 0 {
-		facts.Gateways = gatewaysOf(status.Gateways)
-	}
+	facts.Gateways = exports.GatewaysOf(info)
 	if spec.State != v1alpha1.Active {
 		facts.State = clusterset.State(spec.State)
 	}
@@ -141,21 +137,6 @@ func factsOf(info *v1alpha1.ClusterInfo, record *exports.Record) clusterset.Clus
 		facts.LastKnown = status.LastKnown.Time
 	}
 	return facts
-}
-
-// defaultGatewayPort is where gateways take TLS by server name.
-const defaultGatewayPort = 15443
-
-func gatewaysOf(list []v1alpha1.Gateway) []clusterset.Gateway {
-	var gateways []clusterset.Gateway
-	for _, gateway := range list {
-		addr, err := netip.ParseAddr(gateway.Address)
-		port := cmp.Or(gateway.Port, defaultGatewayPort)
-		if err == nil && port > 0 && port <= 65535 {
-			gateways = append(gateways, clusterset.Gateway{Addr: addr, Port: uint16(port)})
-		}
-	}
-	return gateways
 }
 
 // serviceTable reads what the hub has written down.

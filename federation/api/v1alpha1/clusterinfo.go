@@ -20,6 +20,7 @@ import (
 // +kubebuilder:printcolumn:name=endpoints,type=integer,JSONPath=`.status.endpoints`
 // +kubebuilder:printcolumn:name=zones,type=string,JSONPath=`.status.zones`,priority=1
 // +kubebuilder:printcolumn:name=gateways,type=string,JSONPath=`.status.gateways[*].address`,priority=1
+// +kubebuilder:printcolumn:name=inside,type=string,JSONPath=`.status.gateways[*].inside`,priority=1
 // +kubebuilder:printcolumn:name=last-known,type=date,JSONPath=`.status.lastKnown`,priority=1
 // +kubebuilder:printcolumn:name=age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.spec) || !has(oldSelf.spec.clusterID) || oldSelf.spec.clusterID.size() == 0 || (has(self.spec) && has(self.spec.clusterID) && self.spec.clusterID == oldSelf.spec.clusterID) || !has(oldSelf.status) || !has(oldSelf.status.clusterID) || oldSelf.status.clusterID != oldSelf.spec.clusterID",message="clusterID cannot change while the cluster has it, since names and certificates carry it; to rename the cluster, delete this ClusterInfo and create it with the new id"
@@ -60,16 +61,18 @@ type ClusterInfoSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",message="write a zone as the label topology.kubernetes.io/zone of a node would say it: letters, digits, dashes, dots and underscores, such as eu-west-1a"
 	Zone string `json:"zone,omitempty"`
-	// Gateways are where services of the cluster are reached from other networks. None are found by themselves: without any,
-	// other networks do not reach it.
+	// Gateways are where services of the cluster are reached from other networks. Default: the addresses that its agents tell.
+	// Write them where others reach the agents at other addresses, through a load balancer for example, or where something else
+	// is the gateway. Without agents and without this, other networks do not reach the cluster.
 	//
 	// +kubebuilder:validation:MaxItems=16
 	Gateways []Gateway `json:"gateways,omitempty"`
 	// State is Active, Cordoned (no new consumers from elsewhere while others serve) or Draining (no consumers at all while
 	// others serve). Default: Active.
 	State ClusterState `json:"state,omitempty"`
-	// DataPlane says whether traffic arrives in the cluster: Up or Down. Nothing observes it. Down takes the cluster's endpoints
-	// away from consumers in other clusters; empty means that it is not known, and its endpoints are used.
+	// DataPlane says whether traffic arrives in the cluster: Up or Down. Down takes the cluster's endpoints away from consumers in
+	// other clusters. What is written here holds whatever the agents of other clusters observe. Default: what they observe;
+	// without agents it is not known, and the cluster's endpoints are used.
 	DataPlane Health `json:"dataPlane,omitempty"`
 }
 
@@ -110,6 +113,43 @@ type Gateway struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port,omitempty"`
+	// TunnelPort is where gateways of other clusters open tunnels. Default: the port that the cluster's agents tell; without
+	// agents there are no tunnels, and only clients that bring TLS reach the cluster here.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	TunnelPort int32 `json:"tunnelPort,omitempty"`
+}
+
+// Source says from whom the hub knows something.
+//
+// +kubebuilder:validation:Enum=Spec;Agent
+type Source string
+
+// The sources of what the hub knows.
+const (
+	// SourceSpec is the spec of the same object.
+	SourceSpec Source = "Spec"
+	// SourceAgent is what agents told.
+	SourceAgent Source = "Agent"
+)
+
+// KnownGateway is a gateway as the hub knows it.
+type KnownGateway struct {
+	// Address is where other clusters reach it. Empty where they reach the cluster at other addresses, which the spec says.
+	Address string `json:"address,omitempty"`
+	// Port is where it takes TLS by server name, for services whose policy opens them. 0: nowhere.
+	Port int32 `json:"port,omitempty"`
+	// TunnelPort is where it takes tunnels of other clusters' gateways. 0: nowhere.
+	TunnelPort int32 `json:"tunnelPort,omitempty"`
+	// Inside is the address at which pods of its own cluster reach it. Empty: they do not, or it is not known.
+	Inside string `json:"inside,omitempty"`
+	// Node is where it runs in its own cluster.
+	Node string `json:"node,omitempty"`
+	// Health is what other clusters' agents observe of it. Empty: nothing.
+	Health Health `json:"health,omitempty"`
+	// Source says who told of the address: Spec or Agent.
+	Source Source `json:"source,omitempty"`
 }
 
 // ClusterInfoStatus is what the hub knows of a cluster.
@@ -122,14 +162,17 @@ type ClusterInfoStatus struct {
 	Region string `json:"region,omitempty"`
 	// Zones are those of the nodes.
 	Zones []string `json:"zones,omitempty"`
-	// Gateways are those of the spec.
+	// Gateways are those of the spec and those that agents told of. After a restart the hub uses them until an agent speaks.
 	//
-	// +kubebuilder:validation:MaxItems=16
-	Gateways []Gateway `json:"gateways,omitempty"`
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=80
+	Gateways []KnownGateway `json:"gateways,omitempty"`
 	// ControlPlane tells whether the API server is ready. It says nothing about traffic.
 	ControlPlane Health `json:"controlPlane,omitempty"`
-	// DataPlane is that of the spec: whether traffic arrives.
+	// DataPlane tells whether traffic arrives: that of the spec, else what agents of other clusters observe.
 	DataPlane Health `json:"dataPlane,omitempty"`
+	// DataPlaneSource says who told of dataPlane. Empty while it is not known.
+	DataPlaneSource Source `json:"dataPlaneSource,omitempty"`
 	// Exports counts the services that the cluster is known to export.
 	//
 	// +optional

@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "hansa.dev", Version: "v1alpha1"}
 
 // AddToScheme adds the types of this package to a scheme.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &ClusterInfo{}, &ClusterInfoList{}, &ServicePolicy{}, &ServicePolicyList{})
+	scheme.AddKnownTypes(GroupVersion, &ClusterInfo{}, &ClusterInfoList{}, &ServicePolicy{}, &ServicePolicyList{}, &Revocation{}, &RevocationList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

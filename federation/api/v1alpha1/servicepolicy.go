@@ -51,6 +51,22 @@ type ServicePolicySpec struct {
 	// DNS is how the names of the service are answered for.
 	DNS *DNS `json:"dns,omitempty"`
 
+	// Path is how plain pods of a cluster with gateways of its own reach the service: Gateway (default) sends every connection
+	// through one of them, which prefers pods of its own cluster, follows failover and clusterWeights, and tries the next way
+	// at once when one fails. Direct lets kube-proxy send to pods of its own cluster, and to those on the same network, without
+	// that hop, whatever failover and clusterWeights say; what is further away still goes through a gateway.
+	//
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'Gateway', 'Direct']",message="write Gateway, which is the default, or Direct, with which pods that need no gateway are reached without one"
+	// +kubebuilder:validation:MaxLength=16
+	Path ServicePath `json:"path,omitempty"`
+	// Passthrough opens the service to clients on other networks that bring TLS of their own: gateways pass it on by server name,
+	// unseen. Without it the service is closed to them. Tunnels between gateways do not need it. A gateway sees neither who
+	// such a client is nor what it says, so consumers does not hold for it: the service has to check certificates itself.
+	Passthrough *Passthrough `json:"passthrough,omitempty"`
+	// FirstFlight lets gateways send the first bytes of a client along with the request for a connection, which saves a round
+	// trip. Such a connection is not tried on a second way when the first is slow, since what was sent might be delivered twice.
+	FirstFlight bool `json:"firstFlight,omitempty"`
+
 	// LoadBalancing is how a client chooses among the endpoints of a tier. Default: RoundRobin.
 	LoadBalancing *LoadBalancing `json:"loadBalancing,omitempty"`
 	// CircuitBreaker bounds what one client has under way. Default: the client's own bounds.
@@ -122,6 +138,30 @@ type DNS struct {
 	//
 	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 86400",message="write a number of seconds from 1 to 86400, which is a day, such as 5 or 300; leave it out for 5 seconds"
 	TTLSeconds *int32 `json:"ttlSeconds,omitempty"`
+}
+
+// ServicePath is how plain pods reach a service.
+type ServicePath string
+
+// The paths; empty is PathGateway.
+const (
+	PathGateway ServicePath = "Gateway"
+	PathDirect  ServicePath = "Direct"
+)
+
+// Passthrough says which clients with TLS of their own reach a service through gateways. {} lets all of them.
+type Passthrough struct {
+	// Sources are the ranges of addresses from which clients may come, as a gateway sees them. Default: everywhere.
+	//
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="write a range of addresses, such as 203.0.113.0/24 or 2001:db8::/32; one address is a range with /32 or /128 behind it"
+	// +kubebuilder:validation:items:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="write a range by its first address, such as 10.0.0.0/8 instead of 10.1.2.3/8"
+	Sources []string `json:"sources,omitempty"`
+	// ProxyProtocol puts a header of the PROXY protocol, version 2, before what a client says, so that the service learns where
+	// the client comes from. The service has to expect it.
+	ProxyProtocol bool `json:"proxyProtocol,omitempty"`
 }
 
 // LoadBalancing is how a client chooses among endpoints.
