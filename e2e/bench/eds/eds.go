@@ -5,7 +5,8 @@
 //
 // The services are written to the API servers of a lab; the hub is the program as it is shipped; the clients are in a
 // process of their own, over TLS. Beside them an informer of client-go follows the same EndpointSlices: its event is the
-// reference from which the hub's share of the time is counted.
+// reference from which the hub's share of the time is counted. In the end the hub is stopped, and a control plane of the usual
+// parts does the same work: typed informers, and the caches and the server of go-control-plane.
 package eds
 
 import (
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/hansa-dev/hansa/e2e/bench/eds/clients"
+	"github.com/hansa-dev/hansa/e2e/bench/eds/controlplane"
 	"github.com/hansa-dev/hansa/e2e/bench/eds/simulation"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
 	"github.com/hansa-dev/hansa/e2e/bench/rig"
@@ -88,6 +90,8 @@ func Child(ctx context.Context, args []string, in io.Reader, out io.Writer) (boo
 		return false, nil
 	case args[0] == clients.Subcommand:
 		return true, clients.Serve(ctx, in, out)
+	case args[0] == controlplane.Subcommand:
+		return true, controlplane.Serve(ctx, in, out)
 	case args[0] == simulation.Subcommand:
 		return true, simulation.Serve(ctx, in, out)
 	}

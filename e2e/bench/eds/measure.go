@@ -10,6 +10,7 @@ import (
 
 	"github.com/hansa-dev/hansa/e2e/bench/eds/clients"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
+	"github.com/hansa-dev/hansa/e2e/bench/rig"
 )
 
 // hub measures the rows that need the hub program.
@@ -22,8 +23,13 @@ func (r *run) hub(ctx context.Context) error {
 }
 
 func (s *stage) measure(ctx context.Context) error {
-	if err := s.first(ctx); err != nil {
+	came, err := s.first(ctx)
+	if err != nil {
 		return fmt.Errorf("measuring %s: %w", syncRow, err)
+	}
+	held, err := s.memory(ctx)
+	if err != nil {
+		return fmt.Errorf("measuring %s: %w", memoryRow, err)
 	}
 	alone := map[string]series{}
 	mixed, bursts, err := s.together(ctx)
@@ -33,11 +39,18 @@ func (s *stage) measure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("measuring %s and %s: %w", changeRow, burstRow, err)
 	}
+	load := s.Load(s.run.load)
+	usual, err := s.usual(ctx)
+	if err != nil {
+		return fmt.Errorf("measuring the reference: %w", err)
+	}
+	s.run.add(syncRow, syncFigures(came, usual), load)
+	s.run.add(memoryRow, memoryFigures(held, usual), load)
 	if s.run.wants(changeRow) {
-		s.run.add(changeRow, changeFigures(mixed, alone), s.Load(s.run.load))
+		s.run.add(changeRow, changeFigures(mixed, alone, usual), load)
 	}
 	if s.run.wants(burstRow) {
-		s.run.add(burstRow, burstFigures(bursts), s.Load(s.run.load))
+		s.run.add(burstRow, burstFigures(bursts, usual), load)
 	}
 	return nil
 }
@@ -48,92 +61,104 @@ func (s *stage) half() []clients.Group {
 	return append(s.groups(clients.SotW, count-count/2), s.groups(clients.Delta, count/2)...)
 }
 
-// first measures how clients come into step, and in the end what the hub has in memory with all of them. The last ones
-// stay.
-func (s *stage) first(ctx context.Context) error {
-	var all, slowest, typical, hub, own, received result.Runs
-	var idle clients.Reply
+// arrivals is how clients came into step, in several runs.
+type arrivals struct {
+	all              result.Runs // seconds until the last of them
+	slowest, typical result.Runs // seconds of one client
+	server, clients  result.Runs // seconds of a processor
+	received         result.Runs // bytes of assignments
+}
+
+// first measures how clients come into step. The last ones stay.
+func (s *stage) first(ctx context.Context) (arrivals, error) {
+	var found arrivals
 	for i := range s.run.Runs {
 		if i > 0 {
-			var err error
-			if idle, err = s.clients.Disconnect(); err != nil {
-				return err
+			if _, err := s.clients.Disconnect(); err != nil {
+				return found, err
 			}
 			if err := s.Quiet(ctx); err != nil {
-				return err
+				return found, err
 			}
 		}
-		before, err := s.HubCPU()
+		err := s.profiled(ctx, "sync", i, func() error { return arrive(s.clients, s.half(), s.HubCPU, &found) })
 		if err != nil {
-			return err
+			return found, err
 		}
-		var reply clients.Reply
-		err = s.profiled(ctx, "sync", i, func() (err error) {
-			reply, err = s.clients.Connect(s.half(), connectPatience)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		after, err := s.HubCPU()
-		if err != nil {
-			return err
-		}
-		took := make(result.Runs, len(reply.Sync))
-		for k, n := range reply.Sync {
-			took[k] = seconds(n)
-		}
-		all, slowest, typical = append(all, reply.Took.Seconds()), append(slowest, slices.Max(took)), append(typical, took.Median())
-		hub, own = append(hub, (after-before).Seconds()), append(own, (reply.CPU-idle.CPU).Seconds())
-		received = append(received, float64(reply.Received)/1e6)
-		s.Say("%s run %d: %d clients in step after %.2f s, the hub used %.2f s of a processor", syncRow, i+1, len(took), all[i], hub[i])
+		s.Say("%s run %d: %d clients in step after %.2f s, the hub used %.2f s of a processor", syncRow, i+1, s.run.sized(manyClients), found.all[i], found.server[i])
 	}
-	f := result.Of(all, nil, "s").With("client_p50_s", typical.Median()).With("client_max_s", slowest.Median()).
-		With("hub_cpu_s", hub.Median()).With("clients_cpu_s", own.Median()).With("cold_s", all[0]).With("endpoints_mb", received.Median()).With("clients", float64(s.run.sized(manyClients)))
-	f.Note = "from the first connection until every client holds all clusters and all endpoints; cold: the first run, which makes the views"
-	s.run.add(syncRow, f, s.Load(s.run.load))
-	return s.memory(ctx)
+	return found, nil
+}
+
+// arrive connects clients, and notes how they came into step and what that cost the server.
+func arrive(players *clients.Process, groups []clients.Group, cpu func() (time.Duration, error), to *arrivals) error {
+	before, err := cpu()
+	if err != nil {
+		return err
+	}
+	idle, err := rig.CPUOf(players.PID())
+	if err != nil {
+		return err
+	}
+	reply, err := players.Connect(groups, 2*connectPatience)
+	if err != nil {
+		return err
+	}
+	after, err := cpu()
+	if err != nil {
+		return err
+	}
+	took := make(result.Runs, len(reply.Sync))
+	for k, n := range reply.Sync {
+		took[k] = seconds(n)
+	}
+	to.all = append(to.all, reply.Took.Seconds())
+	to.slowest, to.typical = append(to.slowest, slices.Max(took)), append(to.typical, took.Median())
+	to.server, to.clients = append(to.server, (after-before).Seconds()), append(to.clients, (reply.CPU-idle).Seconds())
+	to.received = append(to.received, float64(reply.Received))
+	return nil
+}
+
+// settle is how long a process is left alone before its memory is read: the hub gives memory back some seconds after work.
+const settle = 12 * time.Second
+
+// possession is what a process has of the memory, in bytes.
+type possession struct {
+	resting, collected rig.Memory // as it is, and after a garbage collection
+	heap, empty        int64      // after a collection; what it had before there was anything
+	endpoints          int
 }
 
 // memory measures what the hub has with all clients connected.
-func (s *stage) memory(ctx context.Context) error {
-	const settle = 12 * time.Second // the hub gives memory back some seconds after work
-	if err := s.Quiet(ctx); err != nil {
-		return err
+func (s *stage) memory(ctx context.Context) (possession, error) {
+	found := possession{empty: s.empty.RSS, endpoints: s.services * pods * len(s.members)}
+	err := s.Quiet(ctx)
+	if err == nil {
+		err = pause(ctx, settle)
 	}
-	if err := pause(ctx, settle); err != nil {
-		return err
-	}
-	found, err := s.HubMemory()
 	if err != nil {
-		return err
+		return found, err
 	}
-	heap, err := s.heap(ctx)
-	if err != nil {
-		return err
+	if found.resting, err = s.HubMemory(); err != nil {
+		return found, err
+	}
+	if found.heap, err = s.heap(ctx); err != nil {
+		return found, err
 	}
 	if s.run.Profiles != "" {
 		if err := s.Profile(ctx, "heap?gc=1", filepath.Join(s.run.Profiles, "memory.heap")); err != nil {
-			return err
+			return found, err
 		}
 	}
 	if err := pause(ctx, settle); err != nil {
-		return err
+		return found, err
 	}
-	collected, err := s.HubMemory()
-	if err != nil {
-		return err
+	if found.collected, err = s.HubMemory(); err != nil {
+		return found, err
 	}
-	const mb = 1e6
-	endpoints := float64(s.services * pods * len(s.members))
-	f := result.Of(result.Runs{float64(found.RSS) / mb}, nil, "MB").With("pss_mb", float64(found.PSS)/mb).With("peak_mb", float64(found.Peak)/mb).
-		With("collected_rss_mb", float64(collected.RSS)/mb).With("heap_mb", float64(heap)/mb).With("empty_rss_mb", float64(s.empty.RSS)/mb).
-		With("endpoints", endpoints).With("bytes_per_endpoint", float64(collected.RSS-s.empty.RSS)/endpoints)
-	f.Note = "RSS at rest, as the hub is; collected: after a garbage collection; bytes per endpoint: collected RSS above that of the hub without services"
-	s.Say("%s: RSS %.0f MB, PSS %.0f MB, %.0f MB after a garbage collection, heap %.0f MB, peak %.0f MB, without services %.0f MB", memoryRow,
-		f.Value, f.Detail["pss_mb"], f.Detail["collected_rss_mb"], f.Detail["heap_mb"], f.Detail["peak_mb"], f.Detail["empty_rss_mb"])
-	s.run.add(memoryRow, f, s.Load(s.run.load))
-	return nil
+	s.Say("%s: RSS %.0f MB, %.0f MB after a garbage collection, heap %.0f MB, peak %.0f MB, without services %.0f MB", memoryRow,
+		megabytes(found.resting.RSS), megabytes(found.collected.RSS), megabytes(found.heap), megabytes(found.resting.Peak), megabytes(found.empty))
+	return found, nil
 }
 
 // series is what was found about changes one at a time.
@@ -146,7 +171,7 @@ type series struct {
 func (s *stage) together(ctx context.Context) (mixed series, bursts []burstRun, err error) {
 	for i := range s.run.Runs {
 		if s.run.wants(changeRow) {
-			err := s.profiled(ctx, "change", i, func() error { return s.changes(ctx, &mixed) })
+			err := s.profiled(ctx, "change", i, func() error { return s.changes(ctx, s.HubCPU, s.idle, &mixed) })
 			if err != nil {
 				return mixed, bursts, err
 			}
@@ -182,7 +207,7 @@ func (s *stage) apart(ctx context.Context, found map[string]series) error {
 				return err
 			}
 			var one series
-			if err := s.changes(ctx, &one); err != nil {
+			if err := s.changes(ctx, s.HubCPU, s.idle, &one); err != nil {
 				return err
 			}
 			name := "one_" + protocol
@@ -210,10 +235,10 @@ func (s series) perChange(used time.Duration) float64 {
 	return milliseconds(used.Nanoseconds()) / float64(len(s.samples))
 }
 
-// changes makes changes one at a time and adds them to a series.
-func (s *stage) changes(ctx context.Context, to *series) error {
+// changes makes changes one at a time and adds them to a series. A server that does nothing uses idle cores.
+func (s *stage) changes(ctx context.Context, cpu func() (time.Duration, error), idle float64, to *series) error {
 	count := s.run.sized(manyChanges)
-	before, err := s.HubCPU()
+	before, err := cpu()
 	if err != nil {
 		return err
 	}
@@ -230,11 +255,11 @@ func (s *stage) changes(ctx context.Context, to *series) error {
 			return err
 		}
 	}
-	after, err := s.HubCPU()
+	after, err := cpu()
 	if err != nil {
 		return err
 	}
-	to.hub += max(0, after-before-time.Duration(s.idle*float64(time.Since(began))))
+	to.hub += max(0, after-before-time.Duration(idle*float64(time.Since(began))))
 	to.clients += (last.CPU - first.CPU) * time.Duration(count) / time.Duration(max(1, count-1))
 	return nil
 }

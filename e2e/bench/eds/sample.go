@@ -61,5 +61,6 @@ func quantiles(f *result.Figures, name string, series result.Runs) {
 	f.With(name+"_p50_ms", series.Median()).With(name+"_p99_ms", result.Percentile(series, 99))
 }
 
+func megabytes(bytes int64) float64          { return float64(bytes) / 1e6 }
 func milliseconds(nanoseconds int64) float64 { return float64(nanoseconds) / float64(time.Millisecond) }
 func seconds(nanoseconds int64) float64      { return float64(nanoseconds) / float64(time.Second) }

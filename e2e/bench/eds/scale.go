@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/hansa-dev/hansa/e2e/bench/eds/clients"
+	"github.com/hansa-dev/hansa/e2e/bench/eds/controlplane"
 	"github.com/hansa-dev/hansa/e2e/bench/eds/simulation"
 	"github.com/hansa-dev/hansa/e2e/bench/result"
 	"github.com/hansa-dev/hansa/e2e/bench/rig"
@@ -90,8 +92,16 @@ func (s *simulated) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f := result.Of(apart(near.samples, event, toLast), nil, "ms")
+	usual, err := s.usual(ctx, built.Addresses)
+	if err != nil {
+		return fmt.Errorf("the reference: %w", err)
+	}
+	f := result.Of(apart(near.samples, event, toLast), apart(usual.changes.samples, event, toLast), "ms")
 	f.Runs = len(near.samples)
+	f.With("control_plane_p99_ms", result.Percentile(apart(usual.changes.samples, event, toLast), 99)).
+		With("control_plane_change_cpu_ms", usual.changes.perChange(usual.changes.hub)).
+		With("control_plane_sync_s", usual.came.all.Median()).With("control_plane_sync_cpu_s", usual.came.server.Median()).
+		With("control_plane_rss_mb", megabytes(usual.serving.RSS))
 	f.With("p99_ms", result.Percentile(apart(near.samples, event, toLast), 99)).With("change_cpu_ms", near.perChange(near.hub)).
 		With("ready_cpu_ms", far.perChange(far.hub)).
 		With("build_s", built.Took.Seconds()).
@@ -103,7 +113,8 @@ func (s *simulated) measure(ctx context.Context) error {
 	quantiles(f, "ready_first", apart(far.samples, event, toFirst))
 	quantiles(f, "ready_last", apart(far.samples, event, toLast))
 	f.Note = "simulated, without Kubernetes: two clients in each region; from the change of an address to the last client of its region, since the others see gateways; " +
-		"ready: a pod becomes unready, which all clients see in weights; sync: from nothing, all views are made then"
+		"ready: a pod becomes unready, which all clients see in weights; sync: from nothing, all views are made then; " +
+		"reference: go-control-plane with the same clients, whose caches are full before they come"
 	s.run.add(scaleRow, f, s.run.unloaded())
 	return nil
 }
@@ -149,44 +160,62 @@ func (s *simulated) within(first, count int) (from, number int) {
 // changes makes changes one at a time: first some that the clients of a region see, then some that all see.
 func (s *simulated) changes(ctx context.Context) (near, far series, err error) {
 	for _, kind := range []*series{&near, &far} {
-		before, err := rig.CPUOf(s.hub.PID())
+		err := s.series(ctx, s.hub.PID(), kind, func() (sample, error) {
+			c := s.next(kind == &near)
+			return s.one(c, func() (int64, error) {
+				made, err := s.hub.Change(c)
+				return made.At, err
+			})
+		})
 		if err != nil {
 			return near, far, err
 		}
-		for range s.run.sized(manyChanges) {
-			one, err := s.one(kind == &near)
-			if err != nil {
-				return near, far, err
-			}
-			kind.samples = append(kind.samples, one)
-			if err := pause(ctx, breather); err != nil {
-				return near, far, err
-			}
-		}
-		after, err := rig.CPUOf(s.hub.PID())
-		if err != nil {
-			return near, far, err
-		}
-		kind.hub = after - before
 	}
 	return near, far, nil
 }
 
-func (s *simulated) one(near bool) (sample, error) {
+// series makes changes one at a time, and notes what they cost a server.
+func (s *simulated) series(ctx context.Context, server int, to *series, change func() (sample, error)) error {
+	before, err := rig.CPUOf(server)
+	if err != nil {
+		return err
+	}
+	for range s.run.sized(manyChanges) {
+		one, err := change()
+		if err != nil {
+			return err
+		}
+		to.samples = append(to.samples, one)
+		if err := pause(ctx, breather); err != nil {
+			return err
+		}
+	}
+	after, err := rig.CPUOf(server)
+	to.hub = after - before
+	return err
+}
+
+// next is the change to come: of an address, or of what is ready.
+func (s *simulated) next(address bool) simulation.Change {
 	number := s.made
 	s.made++
 	c := simulation.Change{Cluster: number * 7 % s.count, Service: number % s.services}
-	key := simulation.Key(c.Service)
-	expected := clients.Change{Host: key.Name + "." + key.Namespace + ".svc." + api.ClustersetDomain}
-	if near {
+	if address {
 		c.Address = marker(number)
-		expected.Address = c.Address
+	}
+	return c
+}
+
+// one has a change made, and waits until all clients that see it have it.
+func (s *simulated) one(c simulation.Change, do func() (at int64, err error)) (sample, error) {
+	expected := clients.Change{Host: hostOfSimulated(c.Service), Address: c.Address}
+	if c.Address != "" {
 		expected.First, expected.Count = s.within(simulation.Region(c.Cluster, s.count))
 	}
 	if _, err := s.clients.Expect(expected); err != nil {
 		return sample{}, err
 	}
-	made, err := s.hub.Change(c)
+	at, err := do()
 	if err != nil {
 		return sample{}, err
 	}
@@ -194,5 +223,49 @@ func (s *simulated) one(near bool) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return sample{event: made.At, arrivals: reply.Arrivals[0]}, nil
+	return sample{event: at, arrivals: reply.Arrivals[0]}, nil
+}
+
+func hostOfSimulated(service int) string {
+	key := simulation.Key(service)
+	return key.Name + "." + key.Namespace + ".svc." + api.ClustersetDomain
+}
+
+// usual has the reference take over what the clients are served, and do the same with the simulated hub gone: changes that the
+// clients of a region see.
+func (s *simulated) usual(ctx context.Context, addresses []string) (*usual, error) {
+	u := &usual{clients: s.players}
+	if _, err := s.clients.Disconnect(); err != nil {
+		return nil, err
+	}
+	p, err := controlplane.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Stop()
+	groups, err := p.Serve(s.groups(addresses), "", 2*connectPatience)
+	if err != nil {
+		return nil, err
+	}
+	s.hub.Stop()
+	cpu := func() (time.Duration, error) { return rig.CPUOf(p.PID()) }
+	if err := arrive(s.clients, groups, cpu, &u.came); err != nil {
+		return nil, err
+	}
+	if err := p.Collect(); err != nil {
+		return nil, err
+	}
+	if u.serving, err = rig.MemoryOf(p.PID()); err != nil {
+		return nil, err
+	}
+	err = s.series(ctx, p.PID(), &u.changes, func() (sample, error) {
+		c := s.next(true)
+		return s.one(c, func() (int64, error) {
+			return p.Change(controlplane.Change{
+				Host: hostOfSimulated(c.Service), From: simulation.Address(c.Cluster, c.Service), To: c.Address, Zones: simulation.Zones(c.Cluster),
+			})
+		})
+	})
+	s.run.say("%s: reference: %d clients in step after %.1f s, RSS %.0f MB; %s", scaleRow, s.players, u.came.all[0], megabytes(u.serving.RSS), u.changes)
+	return u, err
 }

@@ -97,6 +97,9 @@ func Start(ctx context.Context) (*Process, error) {
 	return &Process{child: c}, nil
 }
 
+// PID is the process id.
+func (p *Process) PID() int { return p.child.PID() }
+
 // Connect opens clients and returns when all are in step.
 func (p *Process) Connect(groups []Group, patience time.Duration) (Reply, error) {
 	return p.call("connecting clients", command{Connect: groups, Limit: patience})

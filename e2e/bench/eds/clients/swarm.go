@@ -65,7 +65,7 @@ func Connect(ctx context.Context, groups []Group, patience time.Duration) (*Swar
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.expected.Store(expect(nil, 0))
 	for _, g := range groups {
-		creds, err := g.credentials()
+		creds, err := g.Credentials()
 		if err != nil {
 			s.Close()
 			return nil, err
@@ -136,7 +136,8 @@ func (s *Swarm) Await(ctx context.Context, patience time.Duration) ([][]int64, e
 	return e.times(), nil
 }
 
-func (g Group) credentials() (credentials.TransportCredentials, error) {
+// Credentials are what the clients show, and what they check the server by.
+func (g Group) Credentials() (credentials.TransportCredentials, error) {
 	if g.Dir == "" {
 		return insecure.NewCredentials(), nil
 	}

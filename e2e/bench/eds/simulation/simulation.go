@@ -202,6 +202,12 @@ func measure() (Reply, error) {
 	return Reply{Memory: memory, Heap: int64(stats.HeapAlloc)}, err //nolint:gosec // G115: memory is not that large
 }
 
+// Address is that of the pod that changes, in the beginning.
+func Address(cluster, service int) string { return podAddress(cluster, service, 0).String() }
+
+// Zones is how the zones of a cluster's region begin.
+func Zones(cluster int) string { return region(cluster) + "-" }
+
 // Key is the identity of a service.
 func Key(number int) clusterset.Key {
 	return clusterset.Key{Namespace: namespace, Name: fmt.Sprintf("s%04d", number)}
