@@ -25,7 +25,8 @@ type Observed struct {
 	// DataPlane is the verdict on the cluster.
 	DataPlane clusterset.Health
 	// Gateways are those that agents of the cluster said of themselves and that are not leaving, with the verdict on each;
-	// sorted by node.
+	// sorted by node. Nil means that no agent of it has spoken yet, and for the first seconds of a hub that not all have that
+	// its table knows: they are about to come. Empty means that there are none.
 	Gateways []clusterset.Gateway
 	// Seen are the verdicts on all gateways of the cluster that have one, by the address of their tunnels: those in Gateways,
 	// and those that only the hub's table has.
@@ -33,7 +34,8 @@ type Observed struct {
 }
 
 func (o Observed) equal(other Observed) bool {
-	return o.DataPlane == other.DataPlane && slices.Equal(o.Gateways, other.Gateways) && maps.Equal(o.Seen, other.Seen)
+	return o.DataPlane == other.DataPlane && (o.Gateways == nil) == (other.Gateways == nil) &&
+		slices.Equal(o.Gateways, other.Gateways) && maps.Equal(o.Seen, other.Seen)
 }
 
 // Snapshots hands out the table of services: clusterset.Latest does.
@@ -78,6 +80,9 @@ func (l Limits) orDefault() Limits {
 	}
 }
 
+// firstAgents is how long a hub that has started waits for the agents of gateways that its table knows.
+const firstAgents = 5 * time.Second
+
 // recheckPeriod is how often all streams are identified again.
 const recheckPeriod = 5 * time.Second
 
@@ -92,6 +97,7 @@ type Server struct {
 	draining bool
 	streams  map[*stream]struct{}
 	agents   map[health.Agent]*agent
+	begun    time.Time
 	machine  *health.Machine
 	observed map[string]Observed
 	traces   map[uint64]pendingTrace
@@ -115,9 +121,10 @@ type agent struct {
 // NewServer returns a server that knows no agents.
 func NewServer(o ServerOptions) *Server {
 	o.Limits = o.Limits.orDefault()
+	now := time.Now()
 	return &Server{
-		options: o, metrics: newMetrics(), wake: make(chan struct{}, 1), drained: make(chan struct{}), streams: map[*stream]struct{}{}, agents: map[health.Agent]*agent{},
-		machine: health.New(o.Health, time.Now()), observed: map[string]Observed{}, traces: map[uint64]pendingTrace{},
+		options: o, begun: now, metrics: newMetrics(), wake: make(chan struct{}, 1), drained: make(chan struct{}), streams: map[*stream]struct{}{}, agents: map[health.Agent]*agent{},
+		machine: health.New(o.Health, now), observed: map[string]Observed{}, traces: map[uint64]pendingTrace{},
 		told: map[chan struct{}]struct{}{},
 	}
 }
@@ -150,6 +157,9 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		next := s.conclude(time.Now())
+		if first := s.begun.Add(firstAgents); time.Until(first) > 0 && (next.IsZero() || next.After(first)) {
+			next = first
+		}
 		if !next.IsZero() {
 			timer.Reset(time.Until(next))
 		}
@@ -222,7 +232,7 @@ func (s *Server) conclude(now time.Time) time.Time {
 		}
 	}
 	for _, id := range clusters {
-		o, was := s.observe(id), s.observed[id]
+		o, was := s.observe(id, now), s.observed[id]
 		if o.equal(was) {
 			continue
 		}
@@ -246,7 +256,7 @@ func (s *Server) conclude(now time.Time) time.Time {
 func orUnknown(h clusterset.Health) string { return cmp.Or(string(h), "Unknown") }
 
 // observe puts together what is known of a cluster. The lock is held.
-func (s *Server) observe(cluster string) Observed {
+func (s *Server) observe(cluster string, now time.Time) Observed {
 	verdict, held := s.machine.OfCluster(cluster)
 	o := Observed{DataPlane: verdict.Health}
 	healthOf := func(addr netip.AddrPort) clusterset.Health {
@@ -264,9 +274,18 @@ func (s *Server) observe(cluster string) Observed {
 			o.Seen[g.Addr] = h
 		}
 	}
+	if !s.listed(cluster, now) {
+		return o
+	}
 	for id, a := range s.agents {
 		h := a.hello
-		if id.Cluster != cluster || a.leaving || !h.Outside.IsValid() && !h.Inside.IsValid() {
+		if id.Cluster != cluster {
+			continue
+		}
+		if o.Gateways == nil {
+			o.Gateways = []clusterset.Gateway{}
+		}
+		if a.leaving || !h.Outside.IsValid() && !h.Inside.IsValid() {
 			continue
 		}
 		o.Gateways = append(o.Gateways, clusterset.Gateway{
@@ -278,6 +297,26 @@ func (s *Server) observe(cluster string) Observed {
 		return cmp.Or(cmp.Compare(a.Node, b.Node), a.Addr.Compare(b.Addr), cmp.Compare(a.Tunnel, b.Tunnel))
 	})
 	return o
+}
+
+// listed tells whether what agents of a cluster said is all that there is. A hub that has just started has heard from some
+// only: what its table knows of the others is not to be lost until they come. The lock is held.
+func (s *Server) listed(cluster string, now time.Time) bool {
+	if now.Sub(s.begun) >= firstAgents {
+		return true
+	}
+	said := map[netip.AddrPort]bool{}
+	for id, a := range s.agents {
+		if id.Cluster == cluster {
+			said[a.hello.tunnelAddr()] = true
+		}
+	}
+	for _, g := range s.machine.Gateways() {
+		if g.Cluster == cluster && !said[g.Addr] {
+			return false
+		}
+	}
+	return true
 }
 
 // tunnelAddr is where others open tunnels to the gateway; zero: nowhere.
