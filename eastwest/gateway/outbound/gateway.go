@@ -150,7 +150,7 @@ func (g *Gateway) follow(snapshot *clusterset.Snapshot) {
 		g.open(p, w.port, before[p].why == nil)
 	}
 	for p, l := range g.listeners {
-		if everything || touched(p) || l.service.routes.Load().fresh() {
+		if everything || touched(p) {
 			l.service.follow(snapshot, from)
 		}
 	}
@@ -159,9 +159,6 @@ func (g *Gateway) follow(snapshot *clusterset.Snapshot) {
 func compareKeys(a, b clusterset.Key) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
-
-// fresh tells whether no snapshot was followed yet.
-func (r *routes) fresh() bool { return r.number == 0 && r.reason == clusterset.NoSuchService }
 
 // list adds what a service should be served at.
 func (g *Gateway) list(s *clusterset.Service, to map[Port]wish) {
@@ -177,7 +174,7 @@ func (g *Gateway) list(s *clusterset.Service, to map[Port]wish) {
 		if p.Port == 0 || protocol != corev1.ProtocolTCP && protocol != corev1.ProtocolUDP {
 			continue
 		}
-		to[Port{s.Key, p.Name, protocol}] = wish{port: p.Port}
+		to[Port{Key: s.Key, Name: p.Name, Protocol: protocol}] = wish{port: p.Port}
 	}
 }
 

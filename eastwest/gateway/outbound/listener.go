@@ -20,7 +20,7 @@ type listener struct {
 }
 
 func (l *listener) open() error {
-	if l.service.port.datagrams() {
+	if l.service.port.Datagrams() {
 		conn, err := l.gateway.options.Sockets.ListenPacket("udp", l.addr)
 		if err != nil {
 			return fmt.Errorf("listening on %s for datagrams: %w", l.addr, err)

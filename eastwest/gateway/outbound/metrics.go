@@ -3,6 +3,7 @@ package outbound
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
 	"github.com/hansa-dev/hansa/eastwest/gateway/relay"
 )
 
@@ -58,33 +59,30 @@ func counter(to chan<- prometheus.Metric, d *prometheus.Desc, value uint64, labe
 
 func (s *service) collect(to chan<- prometheus.Metric) {
 	labels := []string{s.port.Namespace, s.port.Key.Name, s.port.Name}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	counter(to, racesDesc, s.races.Load(), labels...)
-	for why, n := range s.refused {
+	stats := s.Stats()
+	counter(to, racesDesc, stats.Races, labels...)
+	for why, n := range stats.Refused {
 		counter(to, refusedDesc, n, append([]string{why}, labels...)...)
 	}
-	for cluster, p := range s.peers {
-		p.collect(to, append(labels[:3:3], cluster))
+	for i := range stats.Peers {
+		collectPeer(to, &stats.Peers[i], append(labels[:3:3], stats.Peers[i].Cluster))
 	}
 }
 
-// collect is called with the service's mu held.
-func (p *peer) collect(to chan<- prometheus.Metric, labels []string) {
+func collectPeer(to chan<- prometheus.Metric, p *connect.PeerStats, labels []string) {
 	with := func(first string) []string { return append([]string{first}, labels...) }
-	gauge(to, peerOpenDesc, float64(p.open.Load()), labels...)
-	counter(to, connectionsDesc, p.connections.Load(), labels...)
-	counter(to, ejectionsDesc, p.ejections.Load(), labels...)
-	counter(to, lostDesc, p.lost.Load(), labels...)
-	counter(to, wonDesc, p.won.Load(), labels...)
-	counter(to, bytesDesc, p.Up.Load(), with("up")...)
-	counter(to, bytesDesc, p.Down.Load(), with("down")...)
-	for o := range relay.Outcomes {
-		counter(to, endedDesc, p.outcomes[o].Load(), with(o.String())...)
+	gauge(to, peerOpenDesc, float64(p.Open), labels...)
+	counter(to, connectionsDesc, p.Connections, labels...)
+	counter(to, ejectionsDesc, p.Ejections, labels...)
+	counter(to, lostDesc, p.Lost, labels...)
+	counter(to, wonDesc, p.Won, labels...)
+	counter(to, bytesDesc, p.Up, with("up")...)
+	counter(to, bytesDesc, p.Down, with("down")...)
+	for o, n := range p.Outcomes {
+		counter(to, endedDesc, n, with(relay.Outcome(o).String())...)
 	}
-	for why, n := range p.errors {
+	for why, n := range p.Errors {
 		counter(to, errorsDesc, n, with(why)...)
 	}
-	h := &p.latency
-	to <- prometheus.MustNewConstHistogram(latencyDesc, h.count.Load(), float64(h.sum.Load())/1e9, h.cumulative(), labels...)
+	to <- prometheus.MustNewConstHistogram(latencyDesc, p.Latency.Count, p.Latency.Sum.Seconds(), p.Latency.Buckets(), labels...)
 }

@@ -2,7 +2,6 @@ package outbound
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -10,17 +9,10 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/hansa-dev/hansa/eastwest/gateway/route"
+	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
 	"github.com/hansa-dev/hansa/eastwest/gateway/sockets"
-	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
-
-// Opener opens streams to gateways of other clusters. It returns when the other side has acknowledged; the context is for
-// no longer. tunnel.Dialer is one.
-type Opener interface {
-	Open(ctx context.Context, to tunnel.Peer, request tunnel.Request) (tunnel.Stream, error)
-}
 
 // Sockets is where listening sockets come from. Who keeps them over this process's end closes them at Release.
 type Sockets interface {
@@ -36,22 +28,14 @@ type Snapshots interface {
 
 // Options say whom a Gateway serves, and bound what it does. A zero field has the default beside it.
 type Options struct {
-	Snapshots Snapshots     // required
-	Cluster   string        // the own one: required
-	Zone      func() string // of the node, which may become known later: ""
-	Address   netip.Addr    // at which pods reach the gateway: required
-	Opener    Opener        // required
-	Sockets   Sockets       // sockets.Direct
+	Snapshots Snapshots       // required
+	Cluster   string          // the own one: required
+	Zone      func() string   // of the node, which may become known later: ""
+	Address   netip.Addr      // at which pods reach the gateway: required
+	Connect   connect.Options // how ways are found; the Opener is required
+	Sockets   Sockets         // sockets.Direct
 
-	Timing route.Timing
-	Budget route.Budget // route.DefaultBudget, for each port of a service
-	// NoRace has ways tried one after the other only, as other gateways do. It is for comparison.
-	NoRace bool
-
-	Attempts       int           // ways that are tried for a connection: 6
-	AttemptTimeout time.Duration // for one: 3 s
-	ConnectTimeout time.Duration // for all: 10 s
-	FlightTimeout  time.Duration // for what a client of a service with FirstFlight says at once: 10 ms
+	FlightTimeout time.Duration // for what a client of a service with FirstFlight says at once: 10 ms
 
 	Connections    int           // at a time: 16384
 	PerService     int           // of one port of a service: 8192
@@ -75,13 +59,8 @@ func (o Options) orDefault() Options {
 	if o.Zone == nil {
 		o.Zone = func() string { return "" }
 	}
-	o.Timing = o.Timing.OrDefault()
-	if o.Budget == (route.Budget{}) {
-		o.Budget = route.DefaultBudget()
-	}
-	o.Attempts = cmp.Or(o.Attempts, 6)
-	o.AttemptTimeout = cmp.Or(o.AttemptTimeout, 3*time.Second)
-	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 10*time.Second)
+	o.Connect.Log = o.Log
+	o.Connect = o.Connect.OrDefault()
 	o.FlightTimeout = cmp.Or(o.FlightTimeout, 10*time.Millisecond)
 	o.Connections = cmp.Or(o.Connections, 16384)
 	o.PerService = cmp.Or(o.PerService, 8192)
@@ -95,8 +74,8 @@ func (o Options) orDefault() Options {
 // check says what is missing.
 func (o Options) check() error {
 	switch {
-	case o.Snapshots == nil || o.Opener == nil:
-		return errors.New("an outbound gateway needs a service table and tunnels: set Snapshots and Opener")
+	case o.Snapshots == nil || o.Connect.Opener == nil:
+		return errors.New("an outbound gateway needs a service table and tunnels: set Snapshots and Connect.Opener")
 	case o.Cluster == "":
 		return errors.New("an outbound gateway needs to know its own cluster: set Cluster")
 	case !o.Address.IsValid():

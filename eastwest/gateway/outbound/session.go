@@ -11,25 +11,29 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
 	"github.com/hansa-dev/hansa/eastwest/gateway/relay"
+	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 )
 
 // serve carries one connection that accept has counted, until it has ended or a loop has taken it over.
 func (g *Gateway) serve(s *service, client *net.TCPConn) {
 	if !g.admit(s) {
-		g.turnAway(s, client, &unconnectedError{reason: tooMany})
+		s.Refuse(connect.TooMany)
+		g.turnAway(s, client, &connect.UnconnectedError{Reason: connect.TooMany})
 		g.active.Done()
 		return
 	}
 	data, err := g.flight(s, client)
 	if err != nil {
 		g.leave(s)
-		g.turnAway(s, client, &unconnectedError{clientGone, err})
+		s.Refuse(connect.ClientGone)
+		g.turnAway(s, client, &connect.UnconnectedError{Reason: connect.ClientGone, Last: err})
 		return
 	}
 	watch := &watch{client: client}
 	ctx, cancel := context.WithCancelCause(g.life)
-	l, err := s.connect(ctx, data, func() { watch.start(cancel) })
+	l, err := s.Connect(ctx, data, func() { watch.start(cancel) })
 	watch.stop()
 	cancel(nil)
 	if err != nil {
@@ -37,7 +41,7 @@ func (g *Gateway) serve(s *service, client *net.TCPConn) {
 		g.turnAway(s, client, err)
 		return
 	}
-	if l.way.Tunnel {
+	if l.Way.Tunnel {
 		data = nil // it is there already
 	}
 	g.relay(s, client, l, data)
@@ -66,26 +70,21 @@ func (g *Gateway) leave(s *service) {
 
 // turnAway resets a client.
 func (g *Gateway) turnAway(s *service, client *net.TCPConn, err error) {
-	why := reasonOther
-	if u, ok := errors.AsType[*unconnectedError](err); ok {
-		why = u.reason
-	}
-	s.refuse(why)
 	if log := g.log.V(1); log.Enabled() {
-		log.Info("connection refused", "service", s.port.String(), "port", s.port.Name, "client", client.RemoteAddr().String(), "reason", why, "detail", err.Error())
+		log.Info("connection refused", "service", s.port.String(), "port", s.port.Name, "client", client.RemoteAddr().String(), "reason", err.Error())
 	}
 	_ = relay.TCP(client).Reset()
 }
 
 // flight reads what the client of a service with FirstFlight says at once.
 func (g *Gateway) flight(s *service, client *net.TCPConn) ([]byte, error) {
-	if !s.routes.Load().flight {
+	if !s.flight.Load() {
 		return nil, nil
 	}
 	if err := client.SetReadDeadline(time.Now().Add(g.options.FlightTimeout)); err != nil {
 		return nil, err
 	}
-	data := make([]byte, flightLimit)
+	data := make([]byte, tunnel.MaxData)
 	n, err := client.Read(data)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("reading what the client says first: %w", err)
@@ -94,25 +93,24 @@ func (g *Gateway) flight(s *service, client *net.TCPConn) ([]byte, error) {
 }
 
 // relay moves bytes both ways. Between two sockets, a loop does.
-func (g *Gateway) relay(s *service, client *net.TCPConn, l *link, up []byte) {
-	p := s.peer(l.way.Cluster)
-	p.open.Add(1)
+func (g *Gateway) relay(s *service, client *net.TCPConn, l *connect.Link, up []byte) {
+	p := s.Peer(l.Way.Cluster)
+	p.Open.Add(1)
 	from, began := client.RemoteAddr(), time.Now()
 	over := func(o relay.Outcome) {
-		p.open.Add(-1)
-		p.outcomes[o].Add(1)
-		s.release(l.way)
+		p.Open.Add(-1)
+		p.Outcomes[o].Add(1)
+		l.Release()
 		if log := g.log.V(1); log.Enabled() {
-			log.Info("connection ended", "service", s.port.String(), "port", s.port.Name, "client", from.String(), "cluster", l.way.Cluster,
-				"way", l.way.String(), "connect", l.took.String(), "lasted", time.Since(began).String(), "outcome", o.String())
+			log.Info("connection ended", "service", s.port.String(), "port", s.port.Name, "client", from.String(), "cluster", l.Way.Cluster,
+				"way", l.Way.String(), "connect", l.Took.String(), "lasted", time.Since(began).String(), "outcome", o.String())
 		}
 		g.leave(s)
 	}
-	if direct, ok := l.Stream.(socket); ok {
-		if err := g.loops.Join(client, direct.conn, up, &p.Bytes, over); err == nil {
+	if direct, ok := relay.Socket(l.Stream); ok {
+		if err := g.loops.Join(client, direct, up, &p.Bytes, over); err == nil {
 			return
-		}
-		l.Stream = direct.Stream // without descriptors to spare, two goroutines do
+		} // without descriptors to spare, two goroutines do
 	}
 	over(relay.Streams(g.life, relay.TCP(client), l.Stream, up, g.options.IdleTimeout, &p.Bytes))
 }
@@ -138,7 +136,7 @@ func (w *watch) start(gone context.CancelCauseFunc) {
 			return broken
 		})
 		if broken {
-			gone(errGone)
+			gone(connect.ErrGone)
 		}
 	}()
 }

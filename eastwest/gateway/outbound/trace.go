@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,22 +47,22 @@ func (g *Gateway) Trace(ctx context.Context, key clusterset.Key, port string) []
 	if err != nil {
 		return []Hop{{Step: Decide, At: key.String(), Took: time.Since(began), Problem: err.Error()}}
 	}
-	r := s.routes.Load()
+	r := s.Routes()
 	hops := []Hop{{Step: Decide, At: s.port.Name + ": " + r.String(), Took: time.Since(began)}}
-	if len(r.priorities) == 0 {
-		hops[0].Problem = r.problem().Error()
+	if len(r.Priorities) == 0 {
+		hops[0].Problem = r.Explain()
 		return hops
 	}
-	l, err := s.connect(ctx, nil, nil)
+	l, err := s.Connect(ctx, nil, nil)
 	if err != nil {
 		return append(hops, Hop{Step: Connect, Took: time.Since(began), Problem: err.Error()})
 	}
 	_ = l.Reset()
-	s.release(l.way)
-	if l.way.Tunnel {
-		hops = append(hops, g.probe(ctx, l.way))
+	l.Release()
+	if l.Way.Tunnel {
+		hops = append(hops, g.probe(ctx, l.Way))
 	}
-	return append(hops, Hop{Step: Connect, At: "cluster " + l.way.String(), Took: l.took})
+	return append(hops, Hop{Step: Connect, At: "cluster " + l.Way.String(), Took: l.Took})
 }
 
 // traced returns the service that has a port's connections, or one that is like it when there is no listener for them.
@@ -80,7 +79,7 @@ func (g *Gateway) traced(key clusterset.Key, port string) (*service, error) {
 	if at < 0 {
 		return nil, fmt.Errorf("the service has no port %q", port)
 	}
-	p := Port{key, ports[at].Name, ports[at].Protocol}
+	p := Port{Key: key, Name: ports[at].Name, Protocol: ports[at].Protocol}
 	if p.Protocol == "" {
 		p.Protocol = corev1.ProtocolTCP
 	}
@@ -95,27 +94,10 @@ func (g *Gateway) traced(key clusterset.Key, port string) (*service, error) {
 	return s, nil
 }
 
-// String returns the candidates for people: priorities from first to last, each with its clusters.
-func (r *routes) String() string {
-	var all []string
-	for i, candidates := range r.priorities {
-		var clusters []string
-		for _, c := range candidates {
-			what := fmt.Sprintf("%d pods", len(c.Pods))
-			if len(c.Gateways) > 0 {
-				what = fmt.Sprintf("%d gateways", len(c.Gateways))
-			}
-			clusters = append(clusters, fmt.Sprintf("%s (%s, weight %d)", c.Cluster, what, c.Weight))
-		}
-		all = append(all, fmt.Sprintf("%d. %s", i, strings.Join(clusters, ", ")))
-	}
-	return strings.Join(all, "; ")
-}
-
 // probe measures the way to a gateway and back.
 func (g *Gateway) probe(ctx context.Context, w route.Way) Hop {
 	hop := Hop{Step: Tunnel, At: "gateway " + w.Addr.String() + " of cluster " + w.Cluster}
-	ctx, cancel := context.WithTimeout(ctx, g.options.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, g.options.Connect.AttemptTimeout)
 	defer cancel()
 	began := time.Now()
 	err := g.echo(ctx, tunnel.Peer{Cluster: w.Cluster, Addr: w.Addr})
@@ -128,7 +110,7 @@ func (g *Gateway) probe(ctx context.Context, w route.Way) Hop {
 
 // echo has a gateway send something back.
 func (g *Gateway) echo(ctx context.Context, to tunnel.Peer) error {
-	stream, err := g.options.Opener.Open(ctx, to, tunnel.Request{})
+	stream, err := g.options.Connect.Opener.Open(ctx, to, tunnel.Request{})
 	if err != nil {
 		return err
 	}

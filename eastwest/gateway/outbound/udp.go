@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
 	"github.com/hansa-dev/hansa/eastwest/gateway/relay"
-	"github.com/hansa-dev/hansa/eastwest/gateway/route"
 )
 
 // exchange is a UDP port of a service. A client of it has a session: all its datagrams go the same way until that fails.
@@ -69,7 +69,7 @@ func (x *exchange) take(from *net.UDPAddr, datagram []byte) {
 	if t == nil {
 		if len(x.sessions) >= x.gateway.options.Sessions || !x.gateway.admit(x.service) {
 			x.mu.Unlock()
-			x.service.refuse(tooMany)
+			x.service.Refuse(connect.TooMany)
 			return
 		}
 		x.gateway.active.Add(1)
@@ -112,20 +112,15 @@ const hold = 200 * time.Millisecond
 func (t *talk) run() {
 	defer t.leave()
 	for {
-		l, err := t.exchange.service.connect(t.exchange.life, nil, nil)
+		l, err := t.exchange.service.Connect(t.exchange.life, nil, nil)
 		if err != nil {
-			why := reasonOther
-			if u, ok := errors.AsType[*unconnectedError](err); ok {
-				why = u.reason
-			}
-			t.exchange.service.refuse(why)
 			t.pause(hold)
 			return
 		}
 		if !t.carry(l) {
 			return
 		}
-		if !t.pause(t.exchange.gateway.options.Timing.MinDelay) {
+		if !t.pause(t.exchange.gateway.options.Connect.Timing.MinDelay) {
 			return
 		}
 	}
@@ -152,29 +147,29 @@ func (t *talk) pause(d time.Duration) bool {
 }
 
 // carry uses one way. It returns true when that way has failed and another one should be used.
-func (t *talk) carry(l *link) (again bool) {
+func (t *talk) carry(l *connect.Link) (again bool) {
 	s := t.exchange.service
-	p := s.peer(l.way.Cluster)
-	p.open.Add(1)
+	p := s.Peer(l.Way.Cluster)
+	p.Open.Add(1)
 	broken := make(chan error, 1)
 	var reading sync.WaitGroup
 	reading.Go(func() { broken <- t.answers(l, &p.Down) })
 	outcome, err := t.questions(l, &p.Up, broken)
 	_ = l.Reset()
 	reading.Wait()
-	p.open.Add(-1)
-	p.outcomes[outcome].Add(1)
-	s.release(l.way)
+	p.Open.Add(-1)
+	p.Outcomes[outcome].Add(1)
+	l.Release()
 	if outcome == relay.ServerReset {
-		s.blame(l.way)
+		s.Blame(l.Way)
 		t.exchange.gateway.log.V(1).Info("a UDP session goes another way", "service", s.port.String(), "port", s.port.Name,
-			"client", t.client.String(), "way", l.way.String(), "reason", err.Error())
+			"client", t.client.String(), "way", l.Way.String(), "reason", err.Error())
 	}
 	return outcome == relay.ServerReset
 }
 
 // questions sends what the client says, until the way breaks or the session is over.
-func (t *talk) questions(l *link, count *atomic.Uint64, broken <-chan error) (relay.Outcome, error) {
+func (t *talk) questions(l *connect.Link, count *atomic.Uint64, broken <-chan error) (relay.Outcome, error) {
 	idle := time.NewTimer(t.rest())
 	defer idle.Stop()
 	for {
@@ -202,7 +197,7 @@ func (t *talk) questions(l *link, count *atomic.Uint64, broken <-chan error) (re
 }
 
 // answers sends the client what comes for it, until the way breaks.
-func (t *talk) answers(l *link, count *atomic.Uint64) error {
+func (t *talk) answers(l *connect.Link, count *atomic.Uint64) error {
 	return relay.Datagrams(l.Stream, func(datagram []byte) error {
 		if _, err := t.exchange.conn.WriteTo(datagram, t.client); errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("answering %s: %w", t.client, err)
@@ -211,13 +206,4 @@ func (t *talk) answers(l *link, count *atomic.Uint64) error {
 		t.touch()
 		return nil
 	})
-}
-
-// blame notes that a way failed that had acknowledged.
-func (s *service) blame(w route.Way) {
-	s.mu.Lock()
-	s.open[w]++
-	a := s.ejections.Begin(w, time.Now())
-	s.mu.Unlock()
-	s.end(a, route.Failed, reasonBroken)
 }

@@ -27,6 +27,12 @@ type Stream interface {
 // TCP returns a TCP connection as a Stream.
 func TCP(conn *net.TCPConn) Stream { return tcp{conn} }
 
+// Socket returns the connection of a Stream that TCP has made.
+func Socket(s Stream) (*net.TCPConn, bool) {
+	c, ok := s.(tcp)
+	return c.TCPConn, ok
+}
+
 type tcp struct{ *net.TCPConn }
 
 // Reset sends a reset.

@@ -1,4 +1,4 @@
-package outbound
+package connect
 
 import (
 	"context"
@@ -14,20 +14,23 @@ import (
 )
 
 // dial connects on one way. It returns when the other side has acknowledged; a socket for datagrams has nobody who does.
-func (s *service) dial(ctx context.Context, w route.Way, number uint16, data []byte) (relay.Stream, error) {
+func (f *Finder) dial(ctx context.Context, w route.Way, number uint16, data []byte) (relay.Stream, error) {
 	if w.Tunnel {
-		return s.gateway.options.Opener.Open(ctx, tunnel.Peer{Cluster: w.Cluster, Addr: w.Addr}, tunnel.Request{
-			Service: s.port.Key, Port: number, Datagrams: s.port.datagrams(), Data: data,
+		if f.options.Opener == nil {
+			return nil, tunnel.ErrUnknownPeer
+		}
+		return f.options.Opener.Open(ctx, tunnel.Peer{Cluster: w.Cluster, Addr: w.Addr}, tunnel.Request{
+			Service: f.port.Key, Port: number, Datagrams: f.port.Datagrams(), Data: data,
 		})
 	}
-	if s.port.datagrams() {
+	if f.port.Datagrams() {
 		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(w.Addr))
 		if err != nil {
 			return nil, err
 		}
 		return relay.UDP(conn), nil
 	}
-	conn, err := s.gateway.dialer.DialContext(ctx, "tcp", w.Addr.String())
+	conn, err := dialer.DialContext(ctx, "tcp", w.Addr.String())
 	if err != nil {
 		return nil, err
 	}
@@ -36,16 +39,10 @@ func (s *service) dial(ctx context.Context, w route.Way, number uint16, data []b
 		_ = conn.Close()
 		return nil, fmt.Errorf("connecting to %s: %T is no TCP connection", w.Addr, conn)
 	}
-	return socket{relay.TCP(c), c}, nil
+	return relay.TCP(c), nil
 }
 
-// socket is a stream that a loop can take over.
-type socket struct {
-	relay.Stream
-	conn *net.TCPConn
-}
-
-// Why attempts and connections fail, as metrics and logs have it.
+// Why attempts fail, as metrics and logs have it.
 const (
 	reasonRefused     = "refused"     // nobody listens there
 	reasonTimeout     = "timeout"     // no answer
@@ -56,7 +53,7 @@ const (
 	reasonOther       = "other"
 )
 
-// verdict is what an error of dial says about the way.
+// verdict is what an error of dial says about the way, and the reason; that is empty for what is no error.
 func verdict(w route.Way, err error) (route.Result, string) {
 	if refused, ok := errors.AsType[*tunnel.Refused](err); ok {
 		switch refused.Code {
@@ -72,7 +69,7 @@ func verdict(w route.Way, err error) (route.Result, string) {
 	case ours(err):
 		return route.Dropped, reasonLocal
 	case errors.Is(err, context.Canceled):
-		return route.Dropped, reasonOther
+		return route.Dropped, ""
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
 		return route.Failed, reasonTimeout
 	case w.Tunnel:

@@ -1,4 +1,4 @@
-package outbound
+package connect
 
 import (
 	"context"
@@ -13,52 +13,56 @@ import (
 	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 )
 
-// link is a connection that the other side has acknowledged.
-type link struct {
+// Link is a connection that the other side has acknowledged. Who has it must end it, and then Release it.
+type Link struct {
 	relay.Stream
 
-	way  route.Way
-	took time.Duration
+	Way  route.Way
+	Took time.Duration
+
+	finder *Finder
 }
 
-// errGone says that the client has left.
-var errGone = errors.New("the client has left")
+// Release notes that the connection has ended. It may be called once.
+func (l *Link) Release() { l.finder.release(l.Way) }
 
-// unconnectedError says why no way was found. Its reason is as in metrics.
-type unconnectedError struct {
-	reason string
-	last   error
+// ErrGone is the cause of a context that ended because the client has left.
+var ErrGone = errors.New("the client has left")
+
+// UnconnectedError says why no way was found.
+type UnconnectedError struct {
+	Reason string // as in metrics
+	Last   error  // may be nil
 }
 
-func (e *unconnectedError) Error() string {
-	if e.last == nil {
-		return e.reason
+func (e *UnconnectedError) Error() string {
+	if e.Last == nil {
+		return e.Reason
 	}
-	return fmt.Sprintf("%s; at last: %v", e.reason, e.last)
+	return fmt.Sprintf("%s: %v", e.Reason, e.Last)
 }
 
-func (e *unconnectedError) Unwrap() error { return e.last }
+// Unwrap returns the last error.
+func (e *UnconnectedError) Unwrap() error { return e.Last }
 
-// Why connections are reset.
+// Why no way was found, and (the last ones) why others turned a connection away.
 const (
-	noWay       = "no-way"      // the service table has nothing to use
-	allFailed   = "all-failed"  // nothing that was tried worked
-	overBudget  = "budget"      // something failed, and too many others did too
-	overTime    = "timeout"     // nothing has answered
-	uncertain   = "uncertain"   // what the client said at once may have been delivered
-	clientGone  = "client-gone" // the client has left meanwhile
-	stopping    = "stopping"    // the gateway stops
-	tooMany     = "limit"       // there are all the connections that there may be
-	notRelayed  = "not-relayed" // the gateway could not take the connection over
-	flightLimit = 16 << 10      // octets that go with a request
+	NoWay      = "no-way"      // the service table has nothing to use
+	AllFailed  = "all-failed"  // nothing that was tried worked
+	OverBudget = "budget"      // something failed, and too much else did too
+	OverTime   = "timeout"     // nothing has answered
+	Uncertain  = "uncertain"   // what went with the request may have been delivered
+	ClientGone = "client-gone" // the client has left meanwhile
+	Stopping   = "stopping"    // the gateway stops
+	TooMany    = "limit"       // there are all the connections that there may be
 )
 
 // race is the search for a way that acknowledges.
 type race struct {
-	service *service
-	routes  *routes
-	data    []byte // that goes with the request
-	slow    func() // called once when it takes longer
+	finder *Finder
+	routes *Routes
+	data   []byte // that goes with the request
+	slow   func() // called once when it takes longer
 
 	tried   []route.Way
 	pending []route.Attempt
@@ -77,23 +81,30 @@ type result struct {
 	err     error
 }
 
-// connect finds a way that acknowledges. What goes with the request (data) is sent on one way at a time. slow, which may be
-// nil, is called when the first way has not answered after the time that it usually takes.
-func (s *service) connect(ctx context.Context, data []byte, slow func()) (*link, error) {
-	s.connection()
+// Connect finds a way that acknowledges. What goes with the request (data) is sent on one way at a time, and only through
+// tunnels. slow, which may be nil, is called when the first way has not answered after the time that it usually takes.
+//
+// The error is an *UnconnectedError. When the context's cause is ErrGone, no way is blamed.
+func (f *Finder) Connect(ctx context.Context, data []byte, slow func()) (*Link, error) {
+	f.connection()
 	r := &race{
-		service: s, routes: s.routes.Load(), data: data, slow: slow,
-		results: make(chan result, s.gateway.options.Attempts),
+		finder: f, routes: f.routes.Load(), data: data, slow: slow,
+		results: make(chan result, f.options.Attempts),
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.gateway.options.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, f.options.ConnectTimeout)
 	defer cancel()
-	return r.run(ctx)
+	l, err := r.run(ctx)
+	if err != nil {
+		f.Refuse(err.Reason)
+		return nil, err
+	}
+	return l, nil
 }
 
-func (r *race) run(ctx context.Context) (*link, error) {
+func (r *race) run(ctx context.Context) (*Link, *UnconnectedError) {
 	delay := r.start(ctx)
 	if r.choice != found {
-		return nil, &unconnectedError{noWay, r.routes.problem()}
+		return nil, &UnconnectedError{NoWay, r.routes.problem()}
 	}
 	beside := time.NewTimer(delay)
 	defer beside.Stop()
@@ -111,7 +122,7 @@ func (r *race) run(ctx context.Context) (*link, error) {
 				beside.Reset(delay)
 			}
 			if len(r.pending) == 0 {
-				return nil, r.lost(&unconnectedError{r.exhausted(), r.last})
+				return nil, r.lost(&UnconnectedError{r.exhausted(), r.last})
 			}
 		case <-beside.C:
 			if r.beside(ctx, &delay) {
@@ -134,21 +145,21 @@ func (r *race) beside(ctx context.Context, delay *time.Duration) bool {
 	}
 	*delay = r.start(ctx)
 	if r.choice == found {
-		r.service.races.Add(1)
+		r.finder.races.Add(1)
 	}
 	return r.choice != none
 }
 
 // problem is why there is nothing to try.
-func (r *routes) problem() error {
-	if r.reason != "" {
-		return errors.New(r.reason.Explain())
+func (r *Routes) problem() error {
+	if r.Problem != nil {
+		return r.Problem
 	}
 	return errors.New("nothing is ready in any cluster that may be used from here")
 }
 
 // single tells whether one way is tried at a time.
-func (r *race) single() bool { return r.service.gateway.options.NoRace || len(r.data) > 0 }
+func (r *race) single() bool { return r.finder.options.NoRace || len(r.data) > 0 }
 
 // start tries the next way, if there is one and the budget allows it. It returns after which time there should be another.
 func (r *race) start(ctx context.Context) time.Duration {
@@ -156,14 +167,14 @@ func (r *race) start(ctx context.Context) time.Duration {
 		r.choice = none
 		return 0
 	}
-	a, delay, c := r.service.next(r.routes, r.tried)
+	a, delay, c := r.finder.next(r.routes, r.tried)
 	r.choice = c
 	switch c {
 	case found:
 		r.tried, r.pending = append(r.tried, a.Way), append(r.pending, a)
 		go r.try(ctx, a)
 	case denied:
-		return r.service.gateway.options.Timing.MinDelay
+		return r.finder.options.Timing.MinDelay
 	case none:
 	}
 	return delay
@@ -172,16 +183,16 @@ func (r *race) start(ctx context.Context) time.Duration {
 // exhausted is why nothing more is tried.
 func (r *race) exhausted() string {
 	if r.choice == denied {
-		return overBudget
+		return OverBudget
 	}
-	return allFailed
+	return AllFailed
 }
 
 // try makes one attempt. Who comes too late is reset, and nothing was sent to it.
 func (r *race) try(ctx context.Context, a route.Attempt) {
-	ctx, cancel := context.WithTimeout(ctx, r.service.gateway.options.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.finder.options.AttemptTimeout)
 	defer cancel()
-	stream, err := r.service.dial(ctx, a.Way, r.routes.number, r.data)
+	stream, err := r.finder.dial(ctx, a.Way, r.routes.Number, r.data)
 	r.mu.Lock()
 	late := r.over
 	if !late {
@@ -194,13 +205,13 @@ func (r *race) try(ctx context.Context, a route.Attempt) {
 }
 
 // failed notes an attempt that failed. It returns an error when no other may be made.
-func (r *race) failed(x result) error {
+func (r *race) failed(x result) *UnconnectedError {
 	r.forget(x.attempt)
 	verdict, why := verdict(x.attempt.Way, x.err)
-	r.service.end(x.attempt, verdict, why)
+	r.finder.end(x.attempt, verdict, why)
 	r.last = fmt.Errorf("%s: %w", x.attempt.Way, x.err)
 	if len(r.data) > 0 && errors.Is(x.err, tunnel.ErrUncertain) {
-		return &unconnectedError{uncertain, r.last}
+		return &UnconnectedError{Uncertain, r.last}
 	}
 	return nil
 }
@@ -210,12 +221,12 @@ func (r *race) forget(a route.Attempt) {
 }
 
 // won ends the race: the others are undone, and those that began earlier have lost.
-func (r *race) won(x result) *link {
+func (r *race) won(x result) *Link {
 	r.forget(x.attempt)
-	s := r.service
-	s.end(x.attempt, route.Connected, "")
+	f := r.finder
+	f.end(x.attempt, route.Connected, "")
 	if len(r.tried) > 1 && x.attempt.Way != r.tried[0] {
-		s.peer(x.attempt.Way.Cluster).won.Add(1)
+		f.Peer(x.attempt.Way.Cluster).won.Add(1)
 	}
 	r.undo(func(p route.Attempt) (route.Result, string) {
 		if p.Started.Before(x.attempt.Started) {
@@ -223,13 +234,13 @@ func (r *race) won(x result) *link {
 		}
 		return route.Dropped, ""
 	})
-	return &link{Stream: x.stream, way: x.attempt.Way, took: time.Since(x.attempt.Started)}
+	return &Link{Stream: x.stream, Way: x.attempt.Way, Took: time.Since(x.attempt.Started), finder: f}
 }
 
 // lost ends a race that nobody has won.
-func (r *race) lost(err error) error {
-	patience := r.service.gateway.options.Timing.MaxDelay
-	timedOut := errors.Is(err, context.DeadlineExceeded)
+func (r *race) lost(err *UnconnectedError) *UnconnectedError {
+	patience := r.finder.options.Timing.MaxDelay
+	timedOut := err.Reason == OverTime
 	r.undo(func(p route.Attempt) (route.Result, string) {
 		if timedOut && time.Since(p.Started) > patience {
 			return route.Failed, reasonTimeout
@@ -240,14 +251,14 @@ func (r *race) lost(err error) error {
 }
 
 // ended is why a race ended whose context did.
-func (r *race) ended(ctx context.Context) error {
+func (r *race) ended(ctx context.Context) *UnconnectedError {
 	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errGone):
-		return &unconnectedError{clientGone, cause}
+	case errors.Is(cause, ErrGone):
+		return &UnconnectedError{ClientGone, cause}
 	case errors.Is(cause, context.DeadlineExceeded):
-		return &unconnectedError{overTime, errors.Join(cause, r.last)}
+		return &UnconnectedError{OverTime, errors.Join(cause, r.last)}
 	default:
-		return &unconnectedError{stopping, cause}
+		return &UnconnectedError{Stopping, cause}
 	}
 }
 
@@ -261,16 +272,16 @@ func (r *race) undo(judge func(route.Attempt) (route.Result, string)) {
 		r.forget(x.attempt)
 		if x.err != nil {
 			verdict, why := verdict(x.attempt.Way, x.err)
-			r.service.end(x.attempt, verdict, why)
+			r.finder.end(x.attempt, verdict, why)
 			continue
 		}
 		_ = x.stream.Reset()
 		result, why := judge(x.attempt)
-		r.service.end(x.attempt, result, why)
+		r.finder.end(x.attempt, result, why)
 	}
 	for _, p := range r.pending {
 		result, why := judge(p)
-		r.service.end(p, result, why)
+		r.finder.end(p, result, why)
 	}
 	r.pending = nil
 }
