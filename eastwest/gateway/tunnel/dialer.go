@@ -123,7 +123,7 @@ func (d *Dialer) SetPeers(peers []Peer) {
 	}
 	for p, pool := range d.pools {
 		if !wanted[p] {
-			pool.stop()
+			d.leaving = pool.stop(d.leaving)
 			delete(d.pools, p)
 		}
 	}
@@ -138,6 +138,12 @@ func (d *Dialer) Close() {
 	d.mu.Unlock()
 	d.each(func(s *session) { s.end(errClosed) })
 	d.running.Wait()
+}
+
+func (d *Dialer) isClosed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
 }
 
 // Recheck asks again whether certificates were revoked, and ends the tunnels of those that were.

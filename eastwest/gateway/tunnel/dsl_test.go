@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/testr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
@@ -103,6 +105,7 @@ type site struct {
 func serve(tb testing.TB, p *pki, h tunnel.HandlerFunc, change func(*tunnel.ServerOptions)) *site {
 	tb.Helper()
 	o := tunnel.ServerOptions{TLS: p.gateway("m2"), Identify: identify, Handler: h, DrainTimeout: time.Millisecond}
+	o.Log = logTo(tb)
 	if change != nil {
 		change(&o)
 	}
@@ -138,7 +141,7 @@ func serve(tb testing.TB, p *pki, h tunnel.HandlerFunc, change func(*tunnel.Serv
 func (s *site) dial(change func(*tunnel.Options)) *tunnel.Dialer {
 	s.tb.Helper()
 	config := s.pki.gateway("m1")
-	o := tunnel.Options{TLS: func(string) *tls.Config { return config }, Identify: identify, Tunnels: 1}
+	o := tunnel.Options{TLS: func(string) *tls.Config { return config }, Identify: identify, Tunnels: 1, Log: logTo(s.tb)}
 	if change != nil {
 		change(&o)
 	}
@@ -149,6 +152,12 @@ func (s *site) dial(change func(*tunnel.Options)) *tunnel.Dialer {
 	s.tb.Cleanup(d.Close)
 	d.SetPeers([]tunnel.Peer{s.peer})
 	return d
+}
+
+// logTo logs to what a failed test prints.
+func logTo(tb testing.TB) logr.Logger {
+	tb.Helper()
+	return testr.NewWithInterface(tb, testr.Options{LogTimestamp: true, Verbosity: 1})
 }
 
 // open opens a stream that must be accepted.

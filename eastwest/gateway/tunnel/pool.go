@@ -48,13 +48,17 @@ func (d *Dialer) newPool(to Peer) *pool {
 	return p
 }
 
-// stop lets the tunnels end with their streams.
-func (p *pool) stop() {
+// stop lets the tunnels end with their streams, and adds them to those that do.
+func (p *pool) stop(leaving map[*session]bool) map[*session]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stopped = true
+	for _, s := range p.up {
+		leaving[s] = true
+	}
+	p.up, p.stopped = nil, true
 	p.notify()
 	p.cancel()
+	return leaving
 }
 
 // notify wakes those that wait for a tunnel. It is called under mu.
@@ -186,6 +190,9 @@ func (p *pool) serve(ctx context.Context, s *session) time.Duration {
 	}
 	p.remove(s)
 	p.dialer.running.Go(func() {
+		if p.dialer.isClosed() {
+			s.end(errClosed)
+		}
 		s.retire(patience)
 		p.dialer.mu.Lock()
 		defer p.dialer.mu.Unlock()
@@ -217,6 +224,10 @@ func (p *pool) add(s *session) {
 	defer p.dialer.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.stopped {
+		p.dialer.leaving[s] = true
+		return
+	}
 	if len(p.up) == 0 {
 		p.since = time.Now()
 	}
@@ -322,7 +333,7 @@ func (p *pool) open(ctx context.Context, r *Request) (*stream, error) {
 			return nil, err
 		case sent && len(r.Data) > 0:
 			return nil, fmt.Errorf("%w: %w", ErrUncertain, err)
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, sent && s.why() == nil:
 			return nil, err
 		}
 		last = err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -102,14 +103,15 @@ func (s *Server) Addr() net.Addr { return s.options.Listener.Addr() }
 func (s *Server) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	failed := make(chan error, 1)
-	s.running.Go(func() { failed <- s.accept(serving) })
 	var err error
+	deaf := make(chan struct{})
+	s.running.Go(func() { defer close(deaf); err = s.accept(serving) })
 	select {
 	case <-ctx.Done():
 		_ = s.options.Listener.Close()
-		_ = <-failed // that the listener is closed
-	case err = <-failed:
+		<-deaf
+		err = nil // it is that the listener was closed
+	case <-deaf:
 		_ = s.options.Listener.Close()
 	}
 	s.entrance.close()
@@ -288,6 +290,9 @@ func (s *Server) serve(ctx context.Context, each *session) {
 	}
 	each.end(errLeft)
 	each.wait()
+	if cause := each.why(); unwanted(cause) {
+		s.options.Log.Info("a tunnel ended", "cluster", each.peer.Cluster, "gateway", each.link.RemoteAddr().String(), "reason", cause.Error())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, each)
@@ -298,17 +303,20 @@ func (s *Server) serve(ctx context.Context, each *session) {
 
 // open answers one stream.
 func (s *Server) open(ctx context.Context, each *session, t *stream) {
+	defer s.streams.Add(-1)
+	defer each.serving.Add(-1)
+	inAll, inTunnel := s.streams.Add(1), each.serving.Add(1)
 	_ = t.SetReadDeadline(time.Now().Add(s.options.OpenTimeout))
 	r, err := readOpen(t)
 	in := &incoming{stream: t, datagrams: r.Datagrams, traffic: each.traffic}
-	if err != nil {
-		in.Refuse(NotUnderstood, err.Error())
-		return
+	if err == nil {
+		err = t.SetReadDeadline(time.Time{})
 	}
-	_ = t.SetReadDeadline(time.Time{})
-	defer s.streams.Add(-1)
-	defer each.serving.Add(-1)
-	switch inAll, inTunnel := s.streams.Add(1), each.serving.Add(1); {
+	switch {
+	case err != nil:
+		in.answer(NotUnderstood, err.Error())
+		_, _ = io.CopyN(io.Discard, t, openMaximum) // so that there is no reset before the answer was read
+		t.closeLater()
 	case s.draining.Load():
 		in.Refuse(Draining, "this gateway is about to leave")
 	case inAll > int64(s.options.InAll) || inTunnel > int64(s.options.Streams):
@@ -351,16 +359,23 @@ func (i *incoming) Accept() (Stream, error) {
 
 // Refuse says no.
 func (i *incoming) Refuse(code Code, message string) {
+	if i.answered.Load() {
+		return
+	}
+	if code == accepted {
+		code = Internal
+	}
+	i.answer(code, message)
+	i.stream.closeLater()
+}
+
+func (i *incoming) answer(code Code, message string) {
 	if i.answered.Swap(true) {
 		return
 	}
 	i.traffic.opens[refused].Add(1)
-	if code == accepted {
-		code = Internal
-	}
 	_, _ = i.stream.Write(appendAnswer(nil, code, message))
 	_ = i.stream.CloseWrite()
-	i.stream.closeLater()
 }
 
 // Describe sends the metrics that there are.

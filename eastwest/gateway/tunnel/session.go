@@ -45,6 +45,7 @@ type session struct {
 	budget  *budget
 	traffic *traffic
 	client  bool
+	most    int // streams; a few more than the other side should open
 	began   time.Time
 
 	rtt     atomic.Int64 // nanoseconds; 0: not known
@@ -84,7 +85,7 @@ type sessionOptions struct {
 func newSession(conn net.Conn, o sessionOptions) (*session, error) {
 	now := time.Now()
 	s := &session{
-		peer: o.peer, issued: o.issued, timing: o.timing, budget: o.budget, traffic: o.traffic, client: o.client, began: now,
+		peer: o.peer, issued: o.issued, timing: o.timing, budget: o.budget, traffic: o.traffic, client: o.client, most: 2 * o.streams, began: now,
 		left: make(chan struct{}), done: make(chan struct{}), streams: map[uint32]*stream{},
 	}
 	s.link = newLink(conn, s, o.traffic)
@@ -139,10 +140,13 @@ func (s *session) end(cause error) {
 	_ = s.link.Close()
 	_ = s.mux.Close()
 	s.traffic.tunnels.Add(-1)
-	if !errors.Is(cause, errClosed) && !errors.Is(cause, errLeft) {
+	if unwanted(cause) {
 		s.traffic.died.Add(1)
 	}
 }
+
+// unwanted tells whether a tunnel ended for another reason than that one side wanted it.
+func unwanted(cause error) bool { return !errors.Is(cause, errClosed) && !errors.Is(cause, errLeft) }
 
 // finish ends the session after all that is queued was sent, which may take as long as a tunnel may be silent.
 func (s *session) finish(cause error) {
@@ -232,7 +236,7 @@ func (s *session) received(f frame) error {
 		return nil
 	}
 	if f.has(flagSYN) {
-		if s.client || s.streams[f.stream] != nil {
+		if s.client || s.streams[f.stream] != nil || len(s.streams) >= s.most {
 			return fmt.Errorf("%w: it opens a stream that it must not", errMisbehaved)
 		}
 		s.add(newStream(s, f.stream))

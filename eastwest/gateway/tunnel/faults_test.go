@@ -1,0 +1,141 @@
+package tunnel_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// bubble runs a test by a clock of its own. yamux keeps timers for reuse, which must get neither in nor out: the garbage
+// collector takes them, in two rounds.
+func bubble(t *testing.T, test func(*testing.T)) {
+	t.Helper()
+	forget := func() { runtime.GC(); runtime.GC() }
+	forget()
+	defer forget()
+	synctest.Test(t, test)
+}
+
+// wire is a connection that can fail. What it is told to lose, it loses without anybody being told, as a network does.
+type wire struct {
+	net.Conn
+
+	deaf  atomic.Bool  // what arrives is lost
+	mute  atomic.Bool  // what is sent is lost
+	read  atomic.Int64 // octets that arrived
+	until atomic.Int64 // after so many, it is deaf; 0: never
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	for {
+		n, err := w.Conn.Read(p)
+		if err != nil {
+			return n, err
+		}
+		total := w.read.Add(int64(n))
+		if most := w.until.Load(); most > 0 && total > most {
+			w.deaf.Store(true)
+		}
+		if !w.deaf.Load() {
+			return n, nil
+		}
+	}
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if w.mute.Load() {
+		return len(p), nil
+	}
+	return w.Conn.Write(p)
+}
+
+// cut makes both directions lose everything.
+func (w *wire) cut() {
+	w.deaf.Store(true)
+	w.mute.Store(true)
+}
+
+// network connects a dialer and a server without sockets.
+type network struct {
+	incoming chan net.Conn
+	closed   chan struct{}
+	close    func()
+
+	mu    sync.Mutex
+	wires []*wire // of the dialer
+}
+
+func newNetwork() *network {
+	n := &network{incoming: make(chan net.Conn), closed: make(chan struct{})}
+	n.close = sync.OnceFunc(func() { close(n.closed) })
+	return n
+}
+
+// Dial is for the dialer.
+func (n *network) Dial(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case n.incoming <- there:
+	case <-n.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	w := &wire{Conn: here}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wires = append(n.wires, w)
+	return w, nil
+}
+
+// last returns the newest connection.
+func (n *network) last() *wire {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.wires[len(n.wires)-1]
+}
+
+// Accept, Close and Addr are for the server.
+func (n *network) Accept() (net.Conn, error) {
+	select {
+	case c := <-n.incoming:
+		return c, nil
+	case <-n.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (n *network) Close() error   { n.close(); return nil }
+func (n *network) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 15445} }
+
+// relays connects the dialer by TCP through a wire, so that faults meet real sockets.
+type relays struct {
+	mu    sync.Mutex
+	wires []*wire
+}
+
+func (r *relays) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{Conn: c}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wires = append(r.wires, w)
+	return w, nil
+}
+
+func (r *relays) each(f func(*wire)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.wires {
+		f(w)
+	}
+}

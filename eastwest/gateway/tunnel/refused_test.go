@@ -1,0 +1,185 @@
+package tunnel_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
+	"github.com/hansa-dev/hansa/eastwest/identity"
+)
+
+// TestRefusedConnections has all kinds of strangers knock.
+func TestRefusedConnections(t *testing.T) {
+	p, other := newPKI(t), newPKI(t)
+	speaks := func(c *tls.Config, protocols ...string) *tls.Config { c.NextProtos = protocols; return c }
+	none := speaks(p.gateway("m1"), tunnel.Protocol)
+	none.Certificates = nil
+	old := speaks(p.gateway("m1"), tunnel.Protocol)
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	for name, tc := range map[string]struct {
+		reason string
+		config *tls.Config
+		say    string
+		want   string
+	}{
+		"Plaintext":   {reason: "Nothing is said in the clear.", say: "GET / HTTP/1.1\r\n\r\n", want: "plaintext"},
+		"OtherALPN":   {reason: "A connection for something else came to the wrong port.", config: speaks(p.gateway("m1"), "h2"), want: "protocol"},
+		"NoALPN":      {reason: "So did one that does not say what it is for.", config: p.gateway("m1"), want: "protocol"},
+		"WrongCA":     {reason: "Signed by somebody else.", config: speaks(other.gateway("m1"), tunnel.Protocol), want: "wrong_ca"},
+		"Role":        {reason: "The right authority, but no gateway.", config: speaks(p.config(identity.ClusterID(domain, "m1", identity.RoleClient)), tunnel.Protocol), want: "wrong_identity"},
+		"Admin":       {reason: "Nor is an admin one.", config: speaks(p.config(identity.AdminID(domain)), tunnel.Protocol), want: "wrong_identity"},
+		"Certificate": {reason: "Everybody shows who they are.", config: none, want: "no_certificate"},
+		"TLS12":       {reason: "TLS 1.3 and nothing before.", config: old, want: "protocol"},
+		"Leaves":      {reason: "Somebody who hangs up is counted, too.", say: "-", want: "broken_off"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, p, accepting(echo), nil)
+			raw, err := net.Dial("tcp", s.server.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = raw.Close() }()
+			_ = raw.SetDeadline(time.Now().Add(patience))
+			conn := raw
+			switch tc.say {
+			case "":
+				tc.config.VerifyConnection = nil
+				conn = tls.Client(raw, tc.config)
+				_ = conn.(*tls.Conn).Handshake()
+			case "-":
+				_ = raw.(*net.TCPConn).CloseWrite()
+			default:
+				_, _ = io.WriteString(raw, tc.say)
+			}
+			if n, err := io.Copy(io.Discard, conn); n > 0 && tc.config != nil {
+				t.Errorf("%s\n%d octets were sent, %v", tc.reason, n, err)
+			}
+			until(t, "it is counted", func() bool { return metric(t, s.server, "hansa_tunnel_refused_total", tc.want) == 1 })
+			if n := metric(t, s.server, "hansa_tunnel_refused_total"); n != 1 {
+				t.Errorf("%v refusals were counted", n)
+			}
+		})
+	}
+}
+
+// TestImpostor checks that the dialer looks whom it has reached.
+func TestImpostor(t *testing.T) {
+	p, other := newPKI(t), newPKI(t)
+	for name, tc := range map[string]struct {
+		reason string
+		config *tls.Config
+		want   string
+	}{
+		"Cluster": {reason: "Another cluster's gateway is at the address.", config: p.gateway("m3"), want: "wanted is a gateway of cluster m2"},
+		"Role":    {reason: "Somebody else of the cluster is.", config: p.config(identity.ClusterID(domain, "m2", identity.RoleDNS)), want: "wanted is a gateway of cluster m2"},
+		"CA":      {reason: "Somebody is whom nobody knows.", config: other.gateway("m2"), want: "unknown authority"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.config.VerifyConnection = nil
+			s := serve(t, p, accepting(echo), func(o *tunnel.ServerOptions) { o.TLS = tc.config })
+			d := s.dial(nil)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if _, err := d.Open(ctx, s.peer, ask); !errors.Is(err, tunnel.ErrNotUp) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s\ngot %v", tc.reason, err)
+			}
+			if state := d.State()[0]; state.Up || !strings.Contains(state.Problem, tc.want) {
+				t.Errorf("%s\n%+v", tc.reason, state)
+			}
+		})
+	}
+}
+
+// TestSlowHandshake checks that who says nothing has to go, and keeps nobody out.
+func TestSlowHandshake(t *testing.T) {
+	connect := func(s *site) net.Conn {
+		c, err := net.Dial("tcp", s.server.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(patience))
+		return c
+	}
+	gone := func(c net.Conn) {
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it is still there: %v", err)
+		}
+	}
+	p := newPKI(t)
+	t.Run("Timeout", func(t *testing.T) {
+		s := serve(t, p, accepting(echo), func(o *tunnel.ServerOptions) { o.HandshakeTimeout = 20 * time.Millisecond })
+		c := connect(s)
+		_, _ = c.Write([]byte{22, 3, 1})
+		gone(c)
+		until(t, "it is counted", func() bool { return metric(t, s.server, "hansa_tunnel_refused_total", "too_slow") == 1 })
+	})
+	t.Run("Oldest", func(t *testing.T) {
+		s := serve(t, p, accepting(echo), func(o *tunnel.ServerOptions) { o.Handshakes = 3; o.HandshakeTimeout = time.Hour })
+		first := connect(s)
+		for range 2 {
+			connect(s)
+		}
+		s.open(s.dial(nil), ask) // there is room for those who know what they want
+		gone(first)
+		if n := metric(t, s.server, "hansa_tunnel_refused_total", "too_many_handshakes"); n != 1 {
+			t.Errorf("%v were pushed out", n)
+		}
+	})
+	t.Run("Source", func(t *testing.T) {
+		s := serve(t, p, accepting(echo), func(o *tunnel.ServerOptions) { o.PerSource = 2; o.HandshakeTimeout = time.Hour })
+		for range 2 {
+			connect(s)
+		}
+		gone(connect(s))
+		until(t, "it is counted", func() bool {
+			return metric(t, s.server, "hansa_tunnel_refused_total", "too_many_handshakes_of_source") == 1
+		})
+	})
+	t.Run("Cluster", func(t *testing.T) {
+		s := serve(t, p, accepting(echo), func(o *tunnel.ServerOptions) { o.Tunnels = 2 })
+		d := s.dial(func(o *tunnel.Options) { o.Tunnels = 3 })
+		s.open(d, ask)
+		until(t, "it is counted", func() bool {
+			return metric(t, s.server, "hansa_tunnel_refused_total", "too_many_tunnels_of_cluster") > 0
+		})
+	})
+}
+
+// TestLeaks checks that nothing is left of many tunnels and streams.
+func TestLeaks(t *testing.T) {
+	p := newPKI(t)
+	before := runtime.NumGoroutine()
+	for range 3 {
+		s := serve(t, p, accepting(echo), nil)
+		d := s.dial(func(o *tunnel.Options) { o.Tunnels = 4 })
+		for i := range 50 {
+			stream := s.open(d, tunnel.Request{Service: web, Port: 80, Datagrams: i%5 == 4})
+			_, _ = io.WriteString(stream, "hello")
+			switch i % 5 {
+			case 0:
+				_ = stream.Reset()
+			case 1:
+				_ = stream.Close()
+			case 2:
+				_ = stream.CloseWrite()
+				_, _ = readAll(stream)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := d.Open(ctx, s.peer, ask); err == nil {
+			t.Error("opened for nobody")
+		}
+		s.end()
+		d.Close()
+	}
+	until(t, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= before })
+}
