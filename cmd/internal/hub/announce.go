@@ -22,9 +22,11 @@ import (
 // roots to check them by; each replica keeps a Lease with its own.
 const (
 	announcement     = "hansa-xds"
-	addressKey       = "address" // HOST:PORT of each replica, joined by commas
+	addressKey       = "address"   // HOST:PORT of each replica, joined by commas
+	enrolmentKey     = "enrolment" // the same of where agents ask for certificates; not there where they do not
 	rootsKey         = "ca.crt"
 	addressNote      = "hansa.dev/xds-address"
+	enrolmentNote    = "hansa.dev/enrolment-address"
 	announcePeriod   = 5 * time.Second
 	replicaLifetime  = 20 * time.Second
 	replicaForgotten = 5 * time.Minute
@@ -37,6 +39,7 @@ type announcer struct {
 	namespace string
 	replica   string // unique among the hubs of the namespace
 	address   string
+	enrolment string // empty: it does not enrol agents
 	roots     func() []byte
 	ready     <-chan struct{} // closed once there are roots
 	leads     <-chan struct{}
@@ -92,10 +95,14 @@ func (a *announcer) announce(ctx context.Context) error {
 }
 
 func (a *announcer) lease() *coordinationv1.Lease {
-	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
 		Namespace: a.namespace, Name: announcement + "-" + a.replica,
 		Labels: map[string]string{api.XDSReplicaLabel: "true"}, Annotations: map[string]string{addressNote: a.address},
 	}}
+	if a.enrolment != "" {
+		lease.Annotations[enrolmentNote] = a.enrolment
+	}
+	return lease
 }
 
 // renew says that this replica lives.
@@ -139,13 +146,16 @@ func (a *announcer) publish(ctx context.Context) error {
 		return fmt.Errorf("listing the Leases of hubs: %w", err)
 	}
 	a.witness(leases.Items, time.Now())
-	alive, gone := addresses(leases.Items, time.Now())
+	alive, gone := living(leases.Items, time.Now())
 	for i := range gone {
 		if err := client.IgnoreNotFound(a.client.Delete(ctx, &gone[i], client.Preconditions{UID: &gone[i].UID})); err != nil {
 			return fmt.Errorf("deleting Lease %s of a hub that is gone: %w", gone[i].Name, err)
 		}
 	}
-	wanted := map[string]string{addressKey: strings.Join(alive, ","), rootsKey: string(a.roots())}
+	wanted := map[string]string{addressKey: strings.Join(addresses(alive, addressNote), ","), rootsKey: string(a.roots())}
+	if enrolment := addresses(alive, enrolmentNote); len(enrolment) > 0 {
+		wanted[enrolmentKey] = strings.Join(enrolment, ",")
+	}
 	live := &corev1.ConfigMap{}
 	key := client.ObjectKey{Namespace: a.namespace, Name: announcement}
 	err := a.reader.Get(ctx, key, live)
@@ -186,21 +196,31 @@ func (a *announcer) witness(leases []coordinationv1.Lease, now time.Time) {
 	a.seen = seen
 }
 
-// addresses returns the addresses of replicas that live, sorted and each once, and the Leases of those long gone.
-func addresses(leases []coordinationv1.Lease, now time.Time) (alive []string, gone []coordinationv1.Lease) {
+// living returns the Leases of replicas that live, and those of replicas long gone.
+func living(leases []coordinationv1.Lease, now time.Time) (alive, gone []coordinationv1.Lease) {
 	for i := range leases {
 		var age time.Duration
 		if renewed := leases[i].Spec.RenewTime; renewed != nil {
 			age = now.Sub(renewed.Time)
 		}
-		address := leases[i].Annotations[addressNote]
 		switch {
 		case age > replicaForgotten:
 			gone = append(gone, leases[i])
-		case age <= replicaLifetime && address != "":
-			alive = append(alive, address)
+		case age <= replicaLifetime:
+			alive = append(alive, leases[i])
 		}
 	}
-	slices.Sort(alive)
-	return slices.Compact(alive), gone
+	return alive, gone
+}
+
+// addresses returns those that Leases note, sorted and each once.
+func addresses(leases []coordinationv1.Lease, note string) []string {
+	var found []string
+	for i := range leases {
+		if address := leases[i].Annotations[note]; address != "" {
+			found = append(found, address)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
 }

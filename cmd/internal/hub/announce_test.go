@@ -104,11 +104,11 @@ func TestAnnounce(t *testing.T) {
 		}
 		return live.Data
 	}
-	leave, err := hub.Announce(t.Context(), host, namespace, "standby", "10.0.0.2:15010", false)
+	leave, err := hub.Announce(t.Context(), host, namespace, "standby", "10.0.0.2:15010", false, "10.0.0.2:15012")
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := map[string]string{hub.AddressKey: "10.0.0.1:15010,10.0.0.2:15010", hub.RootsKey: "roots"}
+	both := map[string]string{hub.AddressKey: "10.0.0.1:15010,10.0.0.2:15010", hub.EnrolmentKey: "10.0.0.2:15012", hub.RootsKey: "roots"}
 	if diff := cmp.Diff(both, told()); diff != "" {
 		t.Errorf("with a standby (-want +got):\n%s", diff)
 	}

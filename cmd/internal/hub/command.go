@@ -32,23 +32,27 @@ const off = "0"
 
 // Options are the flags of the hub. Names and defaults are KubeFed's controller-manager's where it has them.
 type Options struct {
-	Kubeconfig  string
-	Context     string
-	Master      string
-	Namespace   string
-	ConfigFile  string
-	MetricsAddr string
-	HealthzAddr string
-	PprofAddr   string
-	XDSAddr     string
-	XDSAddress  string // how clients reach it
-	DNS         dns.Flags
-	Publish     []string // zones that are written for external-dns
-	QPS         float32
-	Burst       int
-	LeaderElect bool
-	LogFormat   string
-	Verbosity   int
+	Kubeconfig   string
+	Context      string
+	Master       string
+	Namespace    string
+	ConfigFile   string
+	MetricsAddr  string
+	HealthzAddr  string
+	PprofAddr    string
+	XDSAddr      string
+	XDSAddress   string // how clients reach it
+	EnrolAddr    string
+	EnrolAt      string // how agents reach it
+	CASecret     string
+	SPIFFESocket string
+	DNS          dns.Flags
+	Publish      []string // zones that are written for external-dns
+	QPS          float32
+	Burst        int
+	LeaderElect  bool
+	LogFormat    string
+	Verbosity    int
 }
 
 // NewCommand returns `hansa hub`.
@@ -63,7 +67,8 @@ The hub reads KubeFedCluster, FederatedTypeConfig and federated objects from the
 clusters in step. Several hubs may run at once: a Lease elects the one that works, the others wait.
 
 It also watches what the members export as Multi-Cluster Services, writes ServiceImports, and serves one view of all
-endpoints over xDS, on every replica. With --dns-addr it answers DNS for them, too: hansa dns --help says more.
+endpoints over xDS, on every replica. It gives the agents of members their certificates, and concludes from what they
+tell which clusters are alive. With --dns-addr it answers DNS for them, too: hansa dns --help says more.
 
 It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM.`,
 		Example: `  # Run outside of the cluster
@@ -90,6 +95,10 @@ It serves /healthz, /readyz and /metrics and stops cleanly on SIGINT and SIGTERM
 	flags.StringVar(&o.PprofAddr, "pprof-addr", "", "The address of /debug/pprof. Off by default.")
 	flags.StringVar(&o.XDSAddr, "xds-addr", ":15010", "The address of xDS, where clients learn of global services over mutual TLS. \"0\" turns it off.")
 	flags.StringVar(&o.XDSAddress, "xds-advertise", "", "HOST or HOST:PORT at which clients reach --xds-addr. Defaults to the address itself, or this machine's name.")
+	flags.StringVar(&o.EnrolAddr, "enrol-addr", ":15012", "The address at which agents ask for their first certificate, over TLS without a certificate of theirs. \"0\" turns it off.")
+	flags.StringVar(&o.EnrolAt, "enrol-advertise", "", "HOST or HOST:PORT at which agents reach --enrol-addr. Defaults to the host of --xds-advertise, with the port of --enrol-addr.")
+	flags.StringVar(&o.CASecret, "ca-secret", "", "A Secret in the hub's namespace with the authority that signs the certificates of agents and clients, as cert-manager writes it. By default the hub makes its own.")
+	flags.StringVar(&o.SPIFFESocket, "spiffe-socket", "", "The socket of a SPIFFE Workload API, as unix:///run/spire/agent.sock, to have the hub's certificate from. Agents have theirs from there, too: the hub signs nothing.")
 	o.DNS.Add(flags, "dns-")
 	flags.StringSliceVar(&o.Publish, "external-dns-zone", nil, "A zone of your own: its names SERVICE.NAMESPACE.ZONE, addresses of gateways, are written as DNSEndpoints into the host cluster, for external-dns to publish.")
 	flags.Float32Var(&o.QPS, "rest-config-qps", 0, "Requests per second to the host cluster. 0, the default, sets no limit: the API server's own fairness decides.")
@@ -105,6 +114,9 @@ func (o *Options) run(ctx context.Context, streams genericiooptions.IOStreams) e
 		return fmt.Errorf("--log-format %q: want text or json", o.LogFormat)
 	}
 	o.setUpLog(streams)
+	if o.CASecret != "" && o.SPIFFESocket != "" {
+		return errors.New("--ca-secret and --spiffe-socket do not go together: certificates come from one of them")
+	}
 	if err := o.complete(); err != nil {
 		return err
 	}

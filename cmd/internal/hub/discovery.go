@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/hansa-dev/hansa/eastwest/agents"
 	"github.com/hansa-dev/hansa/eastwest/identity"
 	"github.com/hansa-dev/hansa/eastwest/xds"
 	"github.com/hansa-dev/hansa/eastwest/xds/ads"
@@ -36,6 +36,7 @@ const allStreams = 16 * clusterStreams
 type discovery struct {
 	listener net.Listener
 	server   *ads.Server
+	talks    *agents.Server // on the same port
 	// ready are what has to happen before a client is answered: a certificate, and a table that is complete.
 	ready []<-chan struct{}
 	log   logr.Logger
@@ -61,6 +62,7 @@ func (d *discovery) Start(ctx context.Context) error {
 		return fmt.Errorf("serving xDS at %s: %w", d.listener.Addr(), err)
 	case <-ctx.Done():
 	}
+	d.talks.Drain() // or the other server would wait for these streams
 	over, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := d.server.Drain(over, drainTimeout/2); err != nil {
@@ -81,7 +83,8 @@ func (d *discovery) close() error {
 }
 
 // newDiscovery makes the server of xDS with its collectors.
-func newDiscovery(listener net.Listener, snapshots xds.Snapshots, who *identity.Server, log logr.Logger) (*discovery, []prometheus.Collector) {
+func newDiscovery(listener net.Listener, snapshots xds.Snapshots, all *identities, talks *agents.Server, log logr.Logger) (*discovery, []prometheus.Collector) {
+	who := all.who
 	source := xds.NewSource(xds.Options{
 		Snapshots: snapshots,
 		Identify: func(p *peer.Peer) (xds.Identity, error) {
@@ -93,12 +96,16 @@ func newDiscovery(listener net.Listener, snapshots xds.Snapshots, who *identity.
 		},
 		Log: log,
 	})
-	d := &discovery{listener: listener, log: log, ready: []<-chan struct{}{who.Ready()}}
+	d := &discovery{listener: listener, talks: talks, log: log, ready: []<-chan struct{}{who.Ready()}}
 	d.server = ads.New(ads.Config{
 		Source: source, Kinds: xds.Kinds(), Log: log,
 		Limits:      ads.Limits{Streams: allStreams, StreamsPerClient: clusterStreams},
-		Credentials: credentials.NewTLS(who.TLSConfig()),
+		Credentials: all.door,
 		Register: func(registrar grpc.ServiceRegistrar) {
+			if all.enrol != nil {
+				all.enrol.Register(registrar)
+			}
+			talks.Register(registrar, adminsOnly(who))
 			statusv3.RegisterClientStatusDiscoveryServiceServer(registrar, xds.NewStatus(clients{d}, adminsOnly(who)))
 		},
 	})
@@ -128,15 +135,15 @@ func adminsOnly(who *identity.Server) func(context.Context) error {
 	}
 }
 
-// listen opens the address of xDS; nil when it is turned off.
-func listen(ctx context.Context, address string) (net.Listener, error) {
+// listen opens the address of a flag; nil when it is turned off.
+func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	if address == off {
 		return nil, nil //nolint:nilnil // off is an ordinary answer
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listening for xDS (--xds-addr; \"0\" turns it off): %w", err)
+		return nil, fmt.Errorf("listening for clients and agents (--%s; \"0\" turns it off): %w", flag, err)
 	}
 	return listener, nil
 }
@@ -146,7 +153,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 func advertised(flag string, bound net.Addr) (string, error) {
 	host, port, err := net.SplitHostPort(bound.String())
 	if err != nil {
-		return "", fmt.Errorf("reading the address of the listener of xDS: %w", err)
+		return "", fmt.Errorf("reading the address of a listener: %w", err)
 	}
 	if flag != "" {
 		return withPort(flag, port)
@@ -156,7 +163,7 @@ func advertised(flag string, bound net.Addr) (string, error) {
 	}
 	name, err := os.Hostname()
 	if err != nil {
-		return "", fmt.Errorf("finding out how clients of xDS reach this hub; say so with --xds-advertise: %w", err)
+		return "", fmt.Errorf("finding out how others reach this hub; say so: %w", err)
 	}
 	return net.JoinHostPort(name, port), nil
 }
@@ -165,12 +172,12 @@ func withPort(address, port string) (string, error) {
 	host, given, err := net.SplitHostPort(address)
 	if err != nil {
 		if net.ParseIP(address) == nil && (address == "" || len(address) != len(hostOnly(address))) {
-			return "", fmt.Errorf("--xds-advertise %q: want HOST or HOST:PORT", address)
+			return "", fmt.Errorf("%q: want HOST or HOST:PORT", address)
 		}
 		return net.JoinHostPort(address, port), nil
 	}
 	if n, err := strconv.ParseUint(given, 10, 16); err != nil || n == 0 || host == "" {
-		return "", fmt.Errorf("--xds-advertise %q: want HOST or HOST:PORT", address)
+		return "", fmt.Errorf("%q: want HOST or HOST:PORT", address)
 	}
 	return address, nil
 }

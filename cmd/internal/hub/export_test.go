@@ -6,14 +6,19 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/hansa-dev/hansa/eastwest/identity"
 )
 
 // Names for tests.
 const (
 	Announcement = announcement
 	AddressKey   = addressKey
+	EnrolmentKey = enrolmentKey
 	RootsKey     = rootsKey
 )
 
@@ -22,7 +27,8 @@ func Advertised(flag string, bound net.Addr) (string, error) { return advertised
 
 // Addresses are those of replicas that live, and the names of the Leases of those long gone.
 func Addresses(leases []coordinationv1.Lease, now time.Time) (alive, gone []string) {
-	alive, dead := addresses(leases, now)
+	living, dead := living(leases, now)
+	alive = addresses(living, addressNote)
 	for i := range dead {
 		gone = append(gone, dead[i].Name)
 	}
@@ -30,7 +36,8 @@ func Addresses(leases []coordinationv1.Lease, now time.Time) (alive, gone []stri
 }
 
 // Announce announces one replica once; Leave takes it back.
-func Announce(ctx context.Context, c client.Client, namespace, replica, address string, leads bool) (leave func() error, err error) {
+// The last argument is where it enrols agents, if it does.
+func Announce(ctx context.Context, c client.Client, namespace, replica, address string, leads bool, enrolment ...string) (leave func() error, err error) {
 	open, closed := make(chan struct{}), make(chan struct{})
 	close(closed)
 	a := &announcer{
@@ -39,6 +46,9 @@ func Announce(ctx context.Context, c client.Client, namespace, replica, address 
 	}
 	if leads {
 		a.leads = closed
+	}
+	if len(enrolment) > 0 {
+		a.enrolment = enrolment[0]
 	}
 	return func() error { return a.leave(ctx) }, a.announce(ctx)
 }
@@ -73,4 +83,18 @@ func Looks(periods ...uint64) (givenBack []int) {
 		}
 	}
 	return givenBack
+}
+
+// Door is a door whose credentials do nothing: identify says who may stay.
+func Door(identify func(*peer.Peer) (identity.ID, error)) (enter func(net.Conn) (net.Conn, error), recheck func(), inside func() int) {
+	d := newDoor(insecure.NewCredentials(), identify, logr.Discard())
+	enter = func(conn net.Conn) (net.Conn, error) {
+		in, _, err := d.Clone().ServerHandshake(conn)
+		return in, err
+	}
+	return enter, d.recheck, func() int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.inside)
+	}
 }

@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/hansa-dev/hansa/eastwest/identity"
 	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 	"github.com/hansa-dev/hansa/federation/cluster"
 	"github.com/hansa-dev/hansa/federation/exports"
@@ -30,7 +29,9 @@ type services struct {
 	mgr      manager.Manager
 	options  *Options
 	registry *cluster.Registry
-	listener net.Listener // of xDS; nil when it is turned off
+	listener net.Listener    // of xDS; nil when it is turned off
+	strange  net.Listener    // of enrolment; nil when it is turned off
+	ctx      context.Context //nolint:containedctx // of the setting up
 	recorder federated.Recorder
 	log      logr.Logger
 }
@@ -56,10 +57,7 @@ func (s services) setUp() error {
 	}
 	if !ok {
 		s.log.Info("Global services are off: the host cluster does not know ClusterInfo. Run \"hansa init\" and start the hub again")
-		if s.listener != nil {
-			return s.listener.Close()
-		}
-		return nil
+		return s.close()
 	}
 	client, namespace := s.mgr.GetClient(), s.options.Namespace
 	archive := exports.NewConfigMaps(s.mgr.GetAPIReader(), client, namespace)
@@ -73,7 +71,10 @@ func (s services) setUp() error {
 		Snapshots: watcher, Members: s.registry, ClusterID: watcher.ClusterID, Ready: watcher.Ready(),
 		Log: s.log.WithName("imports"),
 	}
-	for _, part := range []manager.Runnable{primer, watcher, writer, &exports.Keeper{Watcher: watcher, Archive: archive}} {
+	for _, part := range []manager.Runnable{
+		primer, watcher, writer, &exports.Keeper{Watcher: watcher, Archive: archive},
+		&drills{client: client, namespace: namespace, log: s.log.WithName("drills")},
+	} {
 		if err := s.mgr.Add(part); err != nil {
 			return fmt.Errorf("setting up global services: %w", err)
 		}
@@ -104,6 +105,17 @@ func (s services) setUp() error {
 	return s.serveXDS(watcher)
 }
 
+// close gives up listeners that are never served.
+func (s services) close() error {
+	var problems []error
+	for _, listener := range []net.Listener{s.listener, s.strange} {
+		if listener != nil {
+			problems = append(problems, listener.Close())
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // known is a check that passes once the table is as complete as it can be: a client that was sent here before would get
 // no answer.
 func known(ready <-chan struct{}) healthz.Checker {
@@ -117,44 +129,80 @@ func known(ready <-chan struct{}) healthz.Checker {
 	}
 }
 
-// serveXDS adds what clients of xDS need: certificates, the server, and where it is.
+// serveXDS adds what clients of xDS and agents need: certificates, the servers, and where they are.
 func (s services) serveXDS(watcher *exports.Watcher) error {
 	address, err := advertised(s.options.XDSAddress, s.listener.Addr())
 	if err != nil {
+		return fmt.Errorf("--xds-advertise: %w", err)
+	}
+	who, err := s.newIdentities(watcher, address)
+	if err != nil {
 		return err
 	}
-	client, namespace := s.mgr.GetClient(), s.options.Namespace
-	who := identity.NewServer(identity.ServerOptions{
-		Reader: client, Namespace: namespace, Hosts: hosts(address), Log: s.log.WithName("identity"),
-	})
-	keeper := identity.NewKeeper(identity.KeeperOptions{
-		Client: client, Namespace: namespace, ClusterID: watcher.ClusterID, Log: s.log.WithName("identity"),
-	})
-	server, measures := newDiscovery(s.listener, watcher, who, s.log.WithName("xds"))
-	server.ready = append(server.ready, watcher.Ready())
 	told := &announcer{
-		client: client, reader: s.mgr.GetAPIReader(), namespace: namespace, replica: rand.String(8), address: address,
-		roots: who.BundlePEM, ready: who.Ready(), leads: s.mgr.Elected(), log: s.log.WithName("xds"),
+		client: s.mgr.GetClient(), reader: s.mgr.GetAPIReader(), namespace: s.options.Namespace, replica: rand.String(8), address: address,
+		roots: who.who.BundlePEM, ready: who.who.Ready(), leads: s.mgr.Elected(), log: s.log.WithName("xds"),
 	}
-	for _, part := range []manager.Runnable{keeper, who, server, told} {
+	told.enrolment, err = s.serveEnrolment(who, address)
+	if err != nil {
+		return err
+	}
+	talks := s.newAgents(watcher, who, told.replica)
+	server, measures := newDiscovery(s.listener, watcher, who, talks, s.log.WithName("xds"))
+	server.ready = append(server.ready, watcher.Ready())
+	for _, part := range append(who.parts, server, told, verdicts{talks, who.door, watcher}) {
 		if err := s.mgr.Add(part); err != nil {
 			return fmt.Errorf("setting up xDS: %w", err)
 		}
 	}
+	measures = append(measures, talks.Collectors()...)
+	measures = append(measures, who.refusals.Collectors()...)
 	if err := metrics.Registry.Register(collectors(measures)); err != nil {
 		return fmt.Errorf("setting up the metrics of xDS: %w", err)
 	}
 	return nil
 }
 
+// serveEnrolment adds the listener for agents without a certificate, and returns where they reach it; nowhere if there is none.
+func (s services) serveEnrolment(who *identities, xds string) (string, error) {
+	if s.strange == nil {
+		return "", nil
+	}
+	if who.enrol == nil {
+		s.log.Info("Agents get no certificates here: they have them from where the hub has its own")
+		return "", s.strange.Close()
+	}
+	at := s.options.EnrolAt
+	if at == "" && s.options.XDSAddress != "" {
+		at = hosts(xds)[0]
+	}
+	address, err := advertised(at, s.strange.Addr())
+	if err != nil {
+		return "", fmt.Errorf("--enrol-advertise: %w", err)
+	}
+	if err := s.mgr.Add(enroller{who, s.strange}); err != nil {
+		return "", fmt.Errorf("setting up enrolment: %w", err)
+	}
+	if err := metrics.Registry.Register(collectors(who.enrol.Collectors())); err != nil {
+		return "", fmt.Errorf("setting up the metrics of enrolment: %w", err)
+	}
+	return address, nil
+}
+
 // addServices adds global services to a hub.
 func addServices(ctx context.Context, mgr manager.Manager, o *Options, registry *cluster.Registry) error {
-	listener, err := listen(ctx, o.XDSAddr)
+	listener, err := listen(ctx, "xds-addr", o.XDSAddr)
 	if err != nil {
 		return err
 	}
+	var strange net.Listener
+	if listener != nil { // enrolled with whom else?
+		if strange, err = listen(ctx, "enrol-addr", o.EnrolAddr); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	parts := services{
-		mgr: mgr, options: o, registry: registry, listener: listener, log: ctrl.Log.WithName("services"),
+		mgr: mgr, options: o, registry: registry, listener: listener, strange: strange, ctx: ctx, log: ctrl.Log.WithName("services"),
 		recorder: recorder{mgr.GetEventRecorder("hansa-hub"), o.Namespace},
 	}
 	return parts.setUp()
