@@ -30,7 +30,10 @@ func (f *filling) tell(snapshot *clusterset.Snapshot) (ads.Update, bool) {
 		}
 		f.note(&update, ads.Key{Type: servicepb.ClusterType, Name: id}, resource, err)
 	}
-	if !update.Whole && len(update.Changed)+len(update.Removed) == 0 {
+	if changes.Revoked || update.Whole {
+		f.table.Revocations = servicepb.Revocations(snapshot.Revocations())
+	}
+	if !update.Whole && !changes.Revoked && len(update.Changed)+len(update.Removed) == 0 {
 		return update, false
 	}
 	table, err := f.source.encoder.Encode(servicepb.TableName, &f.table)

@@ -30,7 +30,10 @@ func everything(tb testing.TB) *clusterset.Service {
 			IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol},
 			Labels:     map[string]string{"a": "1", "b": "2", "c": "3"}, Annotations: map[string]string{"d": "4"},
 		}})
-		b.SetImport(cluster, web, clusterset.Import{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")}})
+		b.SetImport(cluster, web, clusterset.Import{
+			ClusterIPs:   []netip.Addr{netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("fd00::1")},
+			GatewayPorts: []clusterset.GatewayPort{{Protocol: corev1.ProtocolUDP, Port: 20018}, {Name: "http", Protocol: corev1.ProtocolTCP, Port: 20017}},
+		})
 	}
 	b.SetExport("m3", web, clusterset.Export{}) // nothing is known of its Service
 	b.SetEndpoints("m1", web, clusterset.Endpoints{Groups: []clusterset.Group{{
@@ -45,6 +48,8 @@ func everything(tb testing.TB) *clusterset.Service {
 		Failover:          []clusterset.Tier{{By: clusterset.ByCluster, Names: []string{"m1"}}, {By: clusterset.Any}},
 		Weights:           []clusterset.ClusterWeight{{Cluster: "m2", Weight: 7}},
 		MinHealthyPercent: 50, Consumers: &clusterset.Consumers{Clusters: []string{"m1", "m2"}}, TTL: 30,
+		Path: clusterset.Direct, FirstFlight: true,
+		Passthrough: &clusterset.Passthrough{ProxyProtocol: true, Sources: []netip.Prefix{{}, netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}},
 	})
 	return b.Publish().Service(web)
 }
@@ -96,6 +101,8 @@ func TestAClusterIsReadAsItWasWritten(t *testing.T) {
 			LastKnown: time.Unix(9, 8).UTC(),
 			Gateways: []clusterset.Gateway{
 				{Addr: netip.MustParseAddr("192.0.2.1"), Port: 15443, Health: clusterset.Down}, {Addr: netip.MustParseAddr("2001:db8::1"), Port: 443},
+				{Addr: netip.MustParseAddr("192.0.2.2"), Tunnel: 15445, Inside: netip.MustParseAddr("10.0.0.1"), Node: "n1"},
+				{Inside: netip.MustParseAddr("fd00::1")},
 			},
 		},
 	} {
@@ -127,6 +134,9 @@ func TestWhatIsRefused(t *testing.T) {
 		{"an endpoint's address", group(&servicepb.Group{Endpoints: []*servicepb.Endpoint{{Address: []byte{1, 2, 3}}}}), "an address has 3 bytes"},
 		{"an endpoint without one", group(&servicepb.Group{Endpoints: []*servicepb.Endpoint{{}}}), "an address has 0 bytes"},
 		{"conditions that are none", group(&servicepb.Group{Endpoints: []*servicepb.Endpoint{{Address: []byte{10, 0, 0, 1}, Conditions: 256}}}), "10.0.0.1 are 256"},
+		{"a gateway's port", &servicepb.Service{Namespace: "shop", Name: "web", Imports: []*servicepb.Import{{Cluster: "m1", GatewayPorts: []*servicepb.GatewayPort{{Port: 65536}}}}}, "a port is 65536"},
+		{"a source that is none", &servicepb.Service{Namespace: "shop", Name: "web", Policy: &servicepb.Policy{Passthrough: &servicepb.Passthrough{Sources: []string{"office"}}}}, `the source "office" is no range`},
+		{"a source in another form", &servicepb.Service{Namespace: "shop", Name: "web", Policy: &servicepb.Policy{Passthrough: &servicepb.Passthrough{Sources: []string{"2001:DB8::/32"}}}}, "is no range"},
 		{"a port that is none", group(&servicepb.Group{Ports: []*servicepb.TargetPort{{Port: 65536}}}), "a port is 65536"},
 		{"a moment that is none", source(&servicepb.Source{Cluster: "m1", Created: &servicepb.Instant{Nanoseconds: 1e9}}), "1000000000 nanoseconds"},
 		{"the moment that says nothing", source(&servicepb.Source{Cluster: "m1", Created: &servicepb.Instant{Seconds: time.Time{}.Unix()}}), "an instant has"},
@@ -142,10 +152,33 @@ func TestWhatIsRefused(t *testing.T) {
 		`about cluster "m2"`:    {Id: "m2"},
 		"an address has 2":      {Id: "m1", Gateways: []*servicepb.Gateway{{Address: []byte{1, 2}}}},
 		"a port is 70000":       {Id: "m1", Gateways: []*servicepb.Gateway{{Address: []byte{1, 2, 3, 4}, Port: 70000}}},
+		"a port is 80000":       {Id: "m1", Gateways: []*servicepb.Gateway{{Address: []byte{1, 2, 3, 4}, Tunnel: 80000}}},
+		"it has no address":     {Id: "m1", Gateways: []*servicepb.Gateway{{Port: 15443}}},
+		"an address has 3":      {Id: "m1", Gateways: []*servicepb.Gateway{{Inside: []byte{1, 2, 3}}}},
 		"4294967295 nanosecond": {Id: "m1", LastKnown: &servicepb.Instant{Nanoseconds: 1<<32 - 1}},
 	} {
 		if _, err := servicepb.DecodeCluster("m1", marshal(t, m)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is %v, want %q", err, want)
+		}
+	}
+}
+
+func TestRevocationsAreReadAsTheyWereWritten(t *testing.T) {
+	want := []clusterset.Revocation{{Cluster: "m1", Before: time.Unix(7, 8).UTC()}, {Cluster: "m2", Before: time.Unix(9, 0).UTC()}}
+	table, err := servicepb.DecodeTable(marshal(t, &servicepb.Table{Sum: 1, Revocations: servicepb.Revocations(want)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, err := table.Revoked(); err != nil || !reflect.DeepEqual(read, want) {
+		t.Errorf("read %v, %v; want %v", read, err, want)
+	}
+	for reason, revocations := range map[string][]*servicepb.Revocation{
+		"follows cluster":    {{Cluster: "m2"}, {Cluster: "m1"}},
+		`cluster "" follows`: {{}},
+		"an instant has":     {{Cluster: "m1", Before: &servicepb.Instant{Nanoseconds: 1e9}}},
+	} {
+		if _, err := servicepb.DecodeTable(marshal(t, &servicepb.Table{Revocations: revocations})); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("the error is %v, want %q", err, reason)
 		}
 	}
 }
@@ -167,11 +200,19 @@ func FuzzDecode(f *testing.F) {
 	f.Add(marshal(f, servicepb.Whole(everything(f))), marshal(f, &servicepb.Cluster{Id: "m1", Gateways: []*servicepb.Gateway{{Address: []byte{1, 2, 3, 4}}}}))
 	f.Add(marshal(f, servicepb.Part(everything(f), "m1")), []byte{0x0a, 2, 'm', '1'})
 	f.Add([]byte{0x0a, 0xff}, []byte{0xff})
+	f.Add([]byte{}, marshal(f, &servicepb.Table{Revocations: []*servicepb.Revocation{{Cluster: "m1", Before: &servicepb.Instant{Seconds: 5}}}}))
 	f.Fuzz(func(t *testing.T, service, cluster []byte) {
 		if read, err := servicepb.DecodeCluster("m1", cluster); err == nil {
 			again, err := servicepb.DecodeCluster("m1", marshal(t, servicepb.OfCluster(&read)))
 			if err != nil || !reflect.DeepEqual(read, again) {
 				t.Fatalf("a cluster is another one when it is read again: %v", err)
+			}
+		}
+		if table, err := servicepb.DecodeTable(cluster); err == nil {
+			revoked, _ := table.Revoked()
+			again, err := servicepb.DecodeTable(marshal(t, &servicepb.Table{Revocations: servicepb.Revocations(revoked)}))
+			if read, _ := again.Revoked(); err != nil || !reflect.DeepEqual(read, revoked) {
+				t.Fatalf("revocations are others when they are read again: %v", err)
 			}
 		}
 		m := &servicepb.Service{}

@@ -31,20 +31,60 @@ func DecodeCluster(name string, value []byte) (clusterset.Cluster, error) {
 		return clusterset.Cluster{}, err
 	}
 	for _, gateway := range m.GetGateways() {
-		addr, wrongAddr := decodeAddr(gateway.GetAddress())
-		port, wrongPort := decodePort(gateway.GetPort())
-		if err := errors.Join(wrongAddr, wrongPort); err != nil {
+		decoded, err := gateway.decode()
+		if err != nil {
 			return clusterset.Cluster{}, fmt.Errorf("a gateway: %w", err)
 		}
-		cluster.Gateways = append(cluster.Gateways, clusterset.Gateway{Addr: addr, Port: port, Health: clusterset.Health(gateway.GetHealth())})
+		cluster.Gateways = append(cluster.Gateways, decoded)
 	}
 	return cluster, nil
+}
+
+func (m *Gateway) decode() (clusterset.Gateway, error) {
+	made := clusterset.Gateway{Node: m.GetNode(), Health: clusterset.Health(m.GetHealth())}
+	if len(m.GetAddress())+len(m.GetInside()) == 0 {
+		return made, errors.New("it has no address")
+	}
+	var errs [4]error
+	made.Addr, errs[0] = optionalAddr(m.GetAddress())
+	made.Inside, errs[1] = optionalAddr(m.GetInside())
+	made.Port, errs[2] = decodePort(m.GetPort())
+	made.Tunnel, errs[3] = decodePort(m.GetTunnel())
+	return made, errors.Join(errs[:]...)
+}
+
+// optionalAddr reads an address that may not be there.
+func optionalAddr(b []byte) (netip.Addr, error) {
+	if len(b) == 0 {
+		return netip.Addr{}, nil
+	}
+	return decodeAddr(b)
 }
 
 // DecodeTable reads the Table.
 func DecodeTable(value []byte) (*Table, error) {
 	m := &Table{}
-	return m, unmarshal(value, m)
+	if err := unmarshal(value, m); err != nil {
+		return nil, err
+	}
+	if _, err := m.Revoked(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Revoked returns the revocations that the Table says. DecodeTable has found that they can be read.
+func (m *Table) Revoked() ([]clusterset.Revocation, error) {
+	var made []clusterset.Revocation
+	last := ""
+	for _, r := range m.GetRevocations() {
+		before, err := r.GetBefore().decode()
+		if err := errors.Join(inOrder(last, r.GetCluster()), err); err != nil {
+			return nil, fmt.Errorf("the revocation of cluster %q: %w", r.GetCluster(), err)
+		}
+		made, last = append(made, clusterset.Revocation{Cluster: r.GetCluster(), Before: before}), r.GetCluster()
+	}
+	return made, nil
 }
 
 func unmarshal(value []byte, m proto.Message) error {
@@ -99,6 +139,12 @@ func (m *Import) decode(last string) (clusterset.Import, error) {
 		addr, wrong := decodeAddr(b)
 		made.ClusterIPs, err = append(made.ClusterIPs, addr), errors.Join(err, wrong)
 	}
+	for _, port := range m.GetGatewayPorts() {
+		number, wrong := decodePort(port.GetPort())
+		made.GatewayPorts, err = append(made.GatewayPorts, clusterset.GatewayPort{
+			Name: clusterset.Intern(port.GetName()).String(), Protocol: corev1.Protocol(clusterset.Intern(port.GetProtocol()).String()), Port: number,
+		}), errors.Join(err, wrong)
+	}
 	if err != nil {
 		return made, fmt.Errorf("the import of cluster %q: %w", m.GetCluster(), err)
 	}
@@ -126,11 +172,18 @@ func (m *Properties) decode() *clusterset.Properties {
 	return made
 }
 
-func (m *Policy) decode() *clusterset.Policy {
+func (m *Policy) decode() (*clusterset.Policy, error) {
 	if m == nil {
-		return nil
+		return nil, nil //nolint:nilnil // nil says that there is none
 	}
-	made := &clusterset.Policy{MinHealthyPercent: m.GetMinHealthyPercent(), TTL: m.GetTtlSeconds()}
+	passthrough, err := m.GetPassthrough().decode()
+	if err != nil {
+		return nil, fmt.Errorf("the policy: %w", err)
+	}
+	made := &clusterset.Policy{
+		MinHealthyPercent: m.GetMinHealthyPercent(), TTL: m.GetTtlSeconds(),
+		Path: clusterset.Path(m.GetPath()), Passthrough: passthrough, FirstFlight: m.GetFirstFlight(),
+	}
 	for _, tier := range m.GetFailover() {
 		made.Failover = append(made.Failover, clusterset.Tier{By: clusterset.Scope(tier.GetBy()), Names: tier.GetNames()})
 	}
@@ -140,5 +193,24 @@ func (m *Policy) decode() *clusterset.Policy {
 	if m.GetConsumers() != nil {
 		made.Consumers = &clusterset.Consumers{Clusters: m.GetConsumers().GetClusters()}
 	}
-	return made
+	return made, nil
+}
+
+// A source that cannot be read must not be left out: without any, everybody is let in.
+func (m *Passthrough) decode() (*clusterset.Passthrough, error) {
+	if m == nil {
+		return nil, nil //nolint:nilnil // nil says that the service is closed
+	}
+	made := &clusterset.Passthrough{ProxyProtocol: m.GetProxyProtocol()}
+	for _, text := range m.GetSources() {
+		var source netip.Prefix
+		if text != "" {
+			var err error
+			if source, err = netip.ParsePrefix(text); err != nil || source.String() != text {
+				return nil, fmt.Errorf("the source %.80q is no range of addresses", text)
+			}
+		}
+		made.Sources = append(made.Sources, source)
+	}
+	return made, nil
 }

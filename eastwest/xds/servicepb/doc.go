@@ -4,7 +4,7 @@
 //	type      one per    named            changes with
 //	Service   service    NAMESPACE/NAME   exports, endpoints, ClusterSetIPs, policy
 //	Cluster   cluster    its id           gateways, state, health, age
-//	Table     agent      table            everything above
+//	Table     agent      table            everything above, and revocations, which it says itself
 //
 // Equal content gives equal bytes. What is read from elsewhere is checked: what would not be in a table is an error, and
 // nothing is allocated for more than the bytes that are there.

@@ -37,6 +37,9 @@ func facts(service *clusterset.Service, told func(cluster string) bool) *Service
 		for _, addr := range i.ClusterIPs {
 			made.Addresses = append(made.Addresses, addr.AsSlice())
 		}
+		for _, port := range i.GatewayPorts {
+			made.GatewayPorts = append(made.GatewayPorts, &GatewayPort{Name: port.Name, Protocol: string(port.Protocol), Port: uint32(port.Port)})
+		}
 		m.Imports = append(m.Imports, made)
 	}
 	return m
@@ -94,7 +97,10 @@ func policy(from *clusterset.Policy) *Policy {
 	if from == nil {
 		return nil
 	}
-	m := &Policy{MinHealthyPercent: from.MinHealthyPercent, TtlSeconds: from.TTL}
+	m := &Policy{
+		MinHealthyPercent: from.MinHealthyPercent, TtlSeconds: from.TTL,
+		Path: string(from.Path), Passthrough: passthrough(from.Passthrough), FirstFlight: from.FirstFlight,
+	}
 	for _, tier := range from.Failover {
 		m.Failover = append(m.Failover, &Tier{By: string(tier.By), Names: tier.Names})
 	}
@@ -107,6 +113,30 @@ func policy(from *clusterset.Policy) *Policy {
 	return m
 }
 
+func passthrough(from *clusterset.Passthrough) *Passthrough {
+	if from == nil {
+		return nil
+	}
+	m := &Passthrough{ProxyProtocol: from.ProxyProtocol}
+	for _, source := range from.Sources {
+		text := ""
+		if source.IsValid() {
+			text = source.String()
+		}
+		m.Sources = append(m.Sources, text)
+	}
+	return m
+}
+
+// Revocations returns what a Table says of revocations.
+func Revocations(from []clusterset.Revocation) []*Revocation {
+	var made []*Revocation
+	for _, r := range from {
+		made = append(made, &Revocation{Cluster: r.Cluster, Before: instant(r.Before)})
+	}
+	return made
+}
+
 // OfCluster returns the facts about a cluster.
 func OfCluster(cluster *clusterset.Cluster) *Cluster {
 	m := &Cluster{
@@ -114,7 +144,10 @@ func OfCluster(cluster *clusterset.Cluster) *Cluster {
 		ControlPlane: string(cluster.ControlPlane), DataPlane: string(cluster.DataPlane), LastKnown: instant(cluster.LastKnown),
 	}
 	for _, gateway := range cluster.Gateways {
-		m.Gateways = append(m.Gateways, &Gateway{Address: gateway.Addr.AsSlice(), Port: uint32(gateway.Port), Health: string(gateway.Health)})
+		m.Gateways = append(m.Gateways, &Gateway{
+			Address: gateway.Addr.AsSlice(), Port: uint32(gateway.Port), Tunnel: uint32(gateway.Tunnel),
+			Inside: gateway.Inside.AsSlice(), Node: gateway.Node, Health: string(gateway.Health),
+		})
 	}
 	return m
 }

@@ -73,7 +73,9 @@ func (d *Decoder) Service(name string, value []byte) (*Facts, error) {
 	case f.Key.Namespace == "" || f.Key.Name == "" || f.Key.Namespace+"/"+f.Key.Name != name:
 		return nil, fmt.Errorf("it is about service %q in namespace %q", f.Key.Name, f.Key.Namespace)
 	}
-	f.Policy = policy.decode()
+	if f.Policy, err = policy.decode(); err != nil {
+		return nil, err
+	}
 	return f, nil
 }
 

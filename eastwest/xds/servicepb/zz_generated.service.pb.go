@@ -662,12 +662,14 @@ func (x *Endpoint) GetHostname() string {
 	return ""
 }
 
-// Import is what one importing cluster allocated for a service: its ClusterSetIPs.
+// Import is what one importing cluster allocated for a service: its ClusterSetIPs, and ports of its gateways.
 type Import struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// addresses have 4 or 16 bytes each.
-	Addresses     [][]byte `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses [][]byte `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// gateway_ports are where the cluster's gateways take traffic for the service's ports.
+	GatewayPorts  []*GatewayPort `protobuf:"bytes,3,rep,name=gateway_ports,json=gatewayPorts,proto3" json:"gateway_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -716,6 +718,75 @@ func (x *Import) GetAddresses() [][]byte {
 	return nil
 }
 
+func (x *Import) GetGatewayPorts() []*GatewayPort {
+	if x != nil {
+		return x.GatewayPorts
+	}
+	return nil
+}
+
+// GatewayPort is where the gateways of a cluster take traffic for one port of a service.
+type GatewayPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is that of the service's port.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Protocol      string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayPort) Reset() {
+	*x = GatewayPort{}
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayPort) ProtoMessage() {}
+
+func (x *GatewayPort) ProtoReflect() protoreflect.Message {
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayPort.ProtoReflect.Descriptor instead.
+func (*GatewayPort) Descriptor() ([]byte, []int) {
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GatewayPort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GatewayPort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *GatewayPort) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 // Policy says how a service is to be used. What only clients act on that understand requests is not in it.
 type Policy struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -725,14 +796,20 @@ type Policy struct {
 	// consumers are the clusters that may use the service; absent means all.
 	Consumers *Consumers `protobuf:"bytes,4,opt,name=consumers,proto3" json:"consumers,omitempty"`
 	// ttl_seconds is how long answers about the service may be kept; 0 means the agent's default.
-	TtlSeconds    uint32 `protobuf:"varint,5,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
+	TtlSeconds uint32 `protobuf:"varint,5,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
+	// path is empty (through the cluster's own gateway) or Direct.
+	Path string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
+	// passthrough is absent when gateways pass no TLS of clients on to the service.
+	Passthrough *Passthrough `protobuf:"bytes,7,opt,name=passthrough,proto3" json:"passthrough,omitempty"`
+	// first_flight lets gateways send a client's first bytes before the far side has a connection.
+	FirstFlight   bool `protobuf:"varint,8,opt,name=first_flight,json=firstFlight,proto3" json:"first_flight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[10]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +821,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[10]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +834,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{10}
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Policy) GetFailover() []*Tier {
@@ -795,6 +872,82 @@ func (x *Policy) GetTtlSeconds() uint32 {
 	return 0
 }
 
+func (x *Policy) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Policy) GetPassthrough() *Passthrough {
+	if x != nil {
+		return x.Passthrough
+	}
+	return nil
+}
+
+func (x *Policy) GetFirstFlight() bool {
+	if x != nil {
+		return x.FirstFlight
+	}
+	return false
+}
+
+// Passthrough says whose TLS gateways pass on to a service.
+type Passthrough struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// sources are the ranges of addresses from which clients may come, such as 10.0.0.0/8; an empty one is a range that has
+	// no address. None means everywhere.
+	Sources       []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	ProxyProtocol bool     `protobuf:"varint,2,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Passthrough) Reset() {
+	*x = Passthrough{}
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Passthrough) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Passthrough) ProtoMessage() {}
+
+func (x *Passthrough) ProtoReflect() protoreflect.Message {
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Passthrough.ProtoReflect.Descriptor instead.
+func (*Passthrough) Descriptor() ([]byte, []int) {
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Passthrough) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *Passthrough) GetProxyProtocol() bool {
+	if x != nil {
+		return x.ProxyProtocol
+	}
+	return false
+}
+
 // Tier is one step of a failover order.
 type Tier struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -808,7 +961,7 @@ type Tier struct {
 
 func (x *Tier) Reset() {
 	*x = Tier{}
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[11]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +973,7 @@ func (x *Tier) String() string {
 func (*Tier) ProtoMessage() {}
 
 func (x *Tier) ProtoReflect() protoreflect.Message {
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[11]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +986,7 @@ func (x *Tier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tier.ProtoReflect.Descriptor instead.
 func (*Tier) Descriptor() ([]byte, []int) {
-	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{11}
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Tier) GetBy() string {
@@ -861,7 +1014,7 @@ type ClusterWeight struct {
 
 func (x *ClusterWeight) Reset() {
 	*x = ClusterWeight{}
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[12]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1026,7 @@ func (x *ClusterWeight) String() string {
 func (*ClusterWeight) ProtoMessage() {}
 
 func (x *ClusterWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[12]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1039,7 @@ func (x *ClusterWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterWeight.ProtoReflect.Descriptor instead.
 func (*ClusterWeight) Descriptor() ([]byte, []int) {
-	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{12}
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClusterWeight) GetCluster() string {
@@ -913,7 +1066,7 @@ type Consumers struct {
 
 func (x *Consumers) Reset() {
 	*x = Consumers{}
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[13]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1078,7 @@ func (x *Consumers) String() string {
 func (*Consumers) ProtoMessage() {}
 
 func (x *Consumers) ProtoReflect() protoreflect.Message {
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[13]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1091,7 @@ func (x *Consumers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumers.ProtoReflect.Descriptor instead.
 func (*Consumers) Descriptor() ([]byte, []int) {
-	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{13}
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Consumers) GetClusters() []string {
@@ -969,7 +1122,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[14]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1134,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[14]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1147,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{14}
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Cluster) GetId() string {
@@ -1060,21 +1213,28 @@ func (x *Cluster) GetLastKnown() *Instant {
 	return nil
 }
 
-// Gateway is one address at which a cluster takes traffic from other networks.
+// Gateway is one gateway of a cluster.
 type Gateway struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// address has 4 or 16 bytes.
+	// address is where other clusters reach it. It has 4 or 16 bytes; none where they do not.
 	Address []byte `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	Port    uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// port is where it takes TLS of clients; 0: nowhere.
+	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	// health is empty (unknown), Up or Down.
-	Health        string `protobuf:"bytes,3,opt,name=health,proto3" json:"health,omitempty"`
+	Health string `protobuf:"bytes,3,opt,name=health,proto3" json:"health,omitempty"`
+	// tunnel is the port where it takes tunnels of other clusters' gateways; 0: nowhere.
+	Tunnel uint32 `protobuf:"varint,4,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
+	// inside is where pods of its own cluster reach it. It has 4 or 16 bytes; none where they do not.
+	Inside []byte `protobuf:"bytes,5,opt,name=inside,proto3" json:"inside,omitempty"`
+	// node is where it runs; empty when that is not known.
+	Node          string `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[15]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1246,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[15]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1259,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{15}
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Gateway) GetAddress() []byte {
@@ -1123,6 +1283,27 @@ func (x *Gateway) GetHealth() string {
 	return ""
 }
 
+func (x *Gateway) GetTunnel() uint32 {
+	if x != nil {
+		return x.Tunnel
+	}
+	return 0
+}
+
+func (x *Gateway) GetInside() []byte {
+	if x != nil {
+		return x.Inside
+	}
+	return nil
+}
+
+func (x *Gateway) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // Table sums up everything that the agent sees as of the snapshot whose number its response's nonce begins with. An
 // agent that holds just that has all of the snapshot. The one resource is named "table".
 type Table struct {
@@ -1131,14 +1312,16 @@ type Table struct {
 	Clusters uint32                 `protobuf:"varint,2,opt,name=clusters,proto3" json:"clusters,omitempty"`
 	// sum is that of a hash of each resource: the first eight bytes, big endian, of the SHA-256 of TYPE URL, NAME and
 	// VERSION, with a zero byte between them.
-	Sum           uint64 `protobuf:"fixed64,3,opt,name=sum,proto3" json:"sum,omitempty"`
+	Sum uint64 `protobuf:"fixed64,3,opt,name=sum,proto3" json:"sum,omitempty"`
+	// revocations are all that there are, sorted by cluster. They are not part of the sum.
+	Revocations   []*Revocation `protobuf:"bytes,4,rep,name=revocations,proto3" json:"revocations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[16]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1333,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[16]
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1346,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{16}
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Table) GetServices() uint32 {
@@ -1185,6 +1368,66 @@ func (x *Table) GetSum() uint64 {
 		return x.Sum
 	}
 	return 0
+}
+
+func (x *Table) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+// Revocation says that certificates of a cluster which were issued before a moment are no longer good.
+type Revocation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Before        *Instant               `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_eastwest_xds_servicepb_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_eastwest_xds_servicepb_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Revocation) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Revocation) GetBefore() *Instant {
+	if x != nil {
+		return x.Before
+	}
+	return nil
 }
 
 var File_eastwest_xds_servicepb_service_proto protoreflect.FileDescriptor
@@ -1250,17 +1493,28 @@ const file_eastwest_xds_servicepb_service_proto_rawDesc = "" +
 	"conditions\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x12\n" +
 	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x1a\n" +
-	"\bhostname\x18\x05 \x01(\tR\bhostname\"@\n" +
+	"\bhostname\x18\x05 \x01(\tR\bhostname\"\x86\x01\n" +
 	"\x06Import\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\fR\taddresses\"\x89\x02\n" +
+	"\taddresses\x18\x02 \x03(\fR\taddresses\x12D\n" +
+	"\rgateway_ports\x18\x03 \x03(\v2\x1f.hansa.dev.v1alpha1.GatewayPortR\fgatewayPorts\"Q\n" +
+	"\vGatewayPort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"\x83\x03\n" +
 	"\x06Policy\x124\n" +
 	"\bfailover\x18\x01 \x03(\v2\x18.hansa.dev.v1alpha1.TierR\bfailover\x12;\n" +
 	"\aweights\x18\x02 \x03(\v2!.hansa.dev.v1alpha1.ClusterWeightR\aweights\x12.\n" +
 	"\x13min_healthy_percent\x18\x03 \x01(\rR\x11minHealthyPercent\x12;\n" +
 	"\tconsumers\x18\x04 \x01(\v2\x1d.hansa.dev.v1alpha1.ConsumersR\tconsumers\x12\x1f\n" +
 	"\vttl_seconds\x18\x05 \x01(\rR\n" +
-	"ttlSeconds\",\n" +
+	"ttlSeconds\x12\x12\n" +
+	"\x04path\x18\x06 \x01(\tR\x04path\x12A\n" +
+	"\vpassthrough\x18\a \x01(\v2\x1f.hansa.dev.v1alpha1.PassthroughR\vpassthrough\x12!\n" +
+	"\ffirst_flight\x18\b \x01(\bR\vfirstFlight\"N\n" +
+	"\vPassthrough\x12\x18\n" +
+	"\asources\x18\x01 \x03(\tR\asources\x12%\n" +
+	"\x0eproxy_protocol\x18\x02 \x01(\bR\rproxyProtocol\",\n" +
 	"\x04Tier\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\tR\x02by\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\"A\n" +
@@ -1280,15 +1534,23 @@ const file_eastwest_xds_servicepb_service_proto_rawDesc = "" +
 	"\n" +
 	"data_plane\x18\b \x01(\tR\tdataPlane\x12:\n" +
 	"\n" +
-	"last_known\x18\t \x01(\v2\x1b.hansa.dev.v1alpha1.InstantR\tlastKnown\"O\n" +
+	"last_known\x18\t \x01(\v2\x1b.hansa.dev.v1alpha1.InstantR\tlastKnown\"\x93\x01\n" +
 	"\aGateway\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
-	"\x06health\x18\x03 \x01(\tR\x06health\"Q\n" +
+	"\x06health\x18\x03 \x01(\tR\x06health\x12\x16\n" +
+	"\x06tunnel\x18\x04 \x01(\rR\x06tunnel\x12\x16\n" +
+	"\x06inside\x18\x05 \x01(\fR\x06inside\x12\x12\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\"\x93\x01\n" +
 	"\x05Table\x12\x1a\n" +
 	"\bservices\x18\x01 \x01(\rR\bservices\x12\x1a\n" +
 	"\bclusters\x18\x02 \x01(\rR\bclusters\x12\x10\n" +
-	"\x03sum\x18\x03 \x01(\x06R\x03sumB3Z1github.com/hansa-dev/hansa/eastwest/xds/servicepbb\x06proto3"
+	"\x03sum\x18\x03 \x01(\x06R\x03sum\x12@\n" +
+	"\vrevocations\x18\x04 \x03(\v2\x1e.hansa.dev.v1alpha1.RevocationR\vrevocations\"[\n" +
+	"\n" +
+	"Revocation\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x123\n" +
+	"\x06before\x18\x02 \x01(\v2\x1b.hansa.dev.v1alpha1.InstantR\x06beforeB3Z1github.com/hansa-dev/hansa/eastwest/xds/servicepbb\x06proto3"
 
 var (
 	file_eastwest_xds_servicepb_service_proto_rawDescOnce sync.Once
@@ -1302,7 +1564,7 @@ func file_eastwest_xds_servicepb_service_proto_rawDescGZIP() []byte {
 	return file_eastwest_xds_servicepb_service_proto_rawDescData
 }
 
-var file_eastwest_xds_servicepb_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_eastwest_xds_servicepb_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_eastwest_xds_servicepb_service_proto_goTypes = []any{
 	(*Service)(nil),       // 0: hansa.dev.v1alpha1.Service
 	(*Source)(nil),        // 1: hansa.dev.v1alpha1.Source
@@ -1314,39 +1576,46 @@ var file_eastwest_xds_servicepb_service_proto_goTypes = []any{
 	(*TargetPort)(nil),    // 7: hansa.dev.v1alpha1.TargetPort
 	(*Endpoint)(nil),      // 8: hansa.dev.v1alpha1.Endpoint
 	(*Import)(nil),        // 9: hansa.dev.v1alpha1.Import
-	(*Policy)(nil),        // 10: hansa.dev.v1alpha1.Policy
-	(*Tier)(nil),          // 11: hansa.dev.v1alpha1.Tier
-	(*ClusterWeight)(nil), // 12: hansa.dev.v1alpha1.ClusterWeight
-	(*Consumers)(nil),     // 13: hansa.dev.v1alpha1.Consumers
-	(*Cluster)(nil),       // 14: hansa.dev.v1alpha1.Cluster
-	(*Gateway)(nil),       // 15: hansa.dev.v1alpha1.Gateway
-	(*Table)(nil),         // 16: hansa.dev.v1alpha1.Table
-	nil,                   // 17: hansa.dev.v1alpha1.Properties.LabelsEntry
-	nil,                   // 18: hansa.dev.v1alpha1.Properties.AnnotationsEntry
+	(*GatewayPort)(nil),   // 10: hansa.dev.v1alpha1.GatewayPort
+	(*Policy)(nil),        // 11: hansa.dev.v1alpha1.Policy
+	(*Passthrough)(nil),   // 12: hansa.dev.v1alpha1.Passthrough
+	(*Tier)(nil),          // 13: hansa.dev.v1alpha1.Tier
+	(*ClusterWeight)(nil), // 14: hansa.dev.v1alpha1.ClusterWeight
+	(*Consumers)(nil),     // 15: hansa.dev.v1alpha1.Consumers
+	(*Cluster)(nil),       // 16: hansa.dev.v1alpha1.Cluster
+	(*Gateway)(nil),       // 17: hansa.dev.v1alpha1.Gateway
+	(*Table)(nil),         // 18: hansa.dev.v1alpha1.Table
+	(*Revocation)(nil),    // 19: hansa.dev.v1alpha1.Revocation
+	nil,                   // 20: hansa.dev.v1alpha1.Properties.LabelsEntry
+	nil,                   // 21: hansa.dev.v1alpha1.Properties.AnnotationsEntry
 }
 var file_eastwest_xds_servicepb_service_proto_depIdxs = []int32{
 	1,  // 0: hansa.dev.v1alpha1.Service.sources:type_name -> hansa.dev.v1alpha1.Source
 	9,  // 1: hansa.dev.v1alpha1.Service.imports:type_name -> hansa.dev.v1alpha1.Import
-	10, // 2: hansa.dev.v1alpha1.Service.policy:type_name -> hansa.dev.v1alpha1.Policy
+	11, // 2: hansa.dev.v1alpha1.Service.policy:type_name -> hansa.dev.v1alpha1.Policy
 	2,  // 3: hansa.dev.v1alpha1.Source.created:type_name -> hansa.dev.v1alpha1.Instant
 	3,  // 4: hansa.dev.v1alpha1.Source.properties:type_name -> hansa.dev.v1alpha1.Properties
 	5,  // 5: hansa.dev.v1alpha1.Source.endpoints:type_name -> hansa.dev.v1alpha1.Endpoints
 	4,  // 6: hansa.dev.v1alpha1.Properties.ports:type_name -> hansa.dev.v1alpha1.Port
-	17, // 7: hansa.dev.v1alpha1.Properties.labels:type_name -> hansa.dev.v1alpha1.Properties.LabelsEntry
-	18, // 8: hansa.dev.v1alpha1.Properties.annotations:type_name -> hansa.dev.v1alpha1.Properties.AnnotationsEntry
+	20, // 7: hansa.dev.v1alpha1.Properties.labels:type_name -> hansa.dev.v1alpha1.Properties.LabelsEntry
+	21, // 8: hansa.dev.v1alpha1.Properties.annotations:type_name -> hansa.dev.v1alpha1.Properties.AnnotationsEntry
 	6,  // 9: hansa.dev.v1alpha1.Endpoints.groups:type_name -> hansa.dev.v1alpha1.Group
 	7,  // 10: hansa.dev.v1alpha1.Group.ports:type_name -> hansa.dev.v1alpha1.TargetPort
 	8,  // 11: hansa.dev.v1alpha1.Group.endpoints:type_name -> hansa.dev.v1alpha1.Endpoint
-	11, // 12: hansa.dev.v1alpha1.Policy.failover:type_name -> hansa.dev.v1alpha1.Tier
-	12, // 13: hansa.dev.v1alpha1.Policy.weights:type_name -> hansa.dev.v1alpha1.ClusterWeight
-	13, // 14: hansa.dev.v1alpha1.Policy.consumers:type_name -> hansa.dev.v1alpha1.Consumers
-	15, // 15: hansa.dev.v1alpha1.Cluster.gateways:type_name -> hansa.dev.v1alpha1.Gateway
-	2,  // 16: hansa.dev.v1alpha1.Cluster.last_known:type_name -> hansa.dev.v1alpha1.Instant
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	10, // 12: hansa.dev.v1alpha1.Import.gateway_ports:type_name -> hansa.dev.v1alpha1.GatewayPort
+	13, // 13: hansa.dev.v1alpha1.Policy.failover:type_name -> hansa.dev.v1alpha1.Tier
+	14, // 14: hansa.dev.v1alpha1.Policy.weights:type_name -> hansa.dev.v1alpha1.ClusterWeight
+	15, // 15: hansa.dev.v1alpha1.Policy.consumers:type_name -> hansa.dev.v1alpha1.Consumers
+	12, // 16: hansa.dev.v1alpha1.Policy.passthrough:type_name -> hansa.dev.v1alpha1.Passthrough
+	17, // 17: hansa.dev.v1alpha1.Cluster.gateways:type_name -> hansa.dev.v1alpha1.Gateway
+	2,  // 18: hansa.dev.v1alpha1.Cluster.last_known:type_name -> hansa.dev.v1alpha1.Instant
+	19, // 19: hansa.dev.v1alpha1.Table.revocations:type_name -> hansa.dev.v1alpha1.Revocation
+	2,  // 20: hansa.dev.v1alpha1.Revocation.before:type_name -> hansa.dev.v1alpha1.Instant
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 var _ = func() bool {
@@ -1364,7 +1633,7 @@ func file_eastwest_xds_servicepb_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_eastwest_xds_servicepb_service_proto_rawDesc), len(file_eastwest_xds_servicepb_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
