@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,4 +89,37 @@ func (u udp) datagrams(f func([]byte) error) error {
 			return err
 		}
 	}
+}
+
+// Exchange relays datagrams between two streams until one of them ends or breaks, none has come for as long as idle, or
+// ctx ends. It ends both. What is in up, unless empty, was read from the client, and is delivered first.
+func Exchange(ctx context.Context, client, server Stream, up []byte, idle time.Duration, bytes *Bytes) Outcome {
+	l := &lane{client: client, server: server, idle: idle, bytes: bytes, datagrams: true}
+	l.touch()
+	l.timer = time.AfterFunc(idle, l.look)
+	defer l.timer.Stop()
+	defer context.AfterFunc(ctx, func() { l.end(Aborted) })()
+	if len(up) > 0 && !l.deliver(Client, server, up, &bytes.Up) {
+		return Outcome(l.outcome.Load()) //nolint:gosec // G115: an Outcome
+	}
+	var other sync.WaitGroup
+	other.Go(func() { l.toss(Server, server, client, &bytes.Down) })
+	l.toss(Client, client, server, &bytes.Up)
+	other.Wait()
+	return Outcome(l.outcome.Load()) //nolint:gosec // G115: an Outcome
+}
+
+// toss delivers the datagrams of one side. The end of one direction is the end of both: datagrams have none of their own.
+func (l *lane) toss(from Side, src, dst Stream, count *atomic.Uint64) {
+	err := Datagrams(src, func(datagram []byte) error {
+		if !l.deliver(from, dst, datagram, count) {
+			return net.ErrClosed
+		}
+		return nil
+	})
+	if errors.Is(err, io.EOF) {
+		l.end(Done)
+		return
+	}
+	l.end(broken(from))
 }

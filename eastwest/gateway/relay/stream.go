@@ -82,6 +82,7 @@ type lane struct {
 	moved          atomic.Int64  // when something did last, in nanoseconds since start
 	outcome        atomic.Uint32 // Done while nothing was wrong
 	once           sync.Once
+	datagrams      bool
 }
 
 func (l *lane) touch() {
@@ -101,10 +102,14 @@ func (l *lane) look() {
 	l.timer.Reset(rest)
 }
 
-// end resets both sides, once.
+// end resets both sides, once. Datagrams have no end that could be mistaken for that of a whole.
 func (l *lane) end(o Outcome) {
 	l.once.Do(func() {
 		l.outcome.Store(uint32(o))
+		if l.datagrams && (o == Done || o == Idle) {
+			_, _ = l.client.Close(), l.server.Close()
+			return
+		}
 		_, _ = l.client.Reset(), l.server.Reset()
 	})
 }
