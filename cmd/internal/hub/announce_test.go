@@ -104,7 +104,7 @@ func TestAnnounce(t *testing.T) {
 		}
 		return live.Data
 	}
-	leave, err := hub.Announce(t.Context(), host, namespace, "standby", "10.0.0.2:15010", false, "10.0.0.2:15012")
+	leave, err := hub.Announce(t.Context(), host, namespace, "standby", "10.0.0.2:15010 10.0.0.2:15012", false)
 	if err != nil {
 		t.Fatal(err)
 	}

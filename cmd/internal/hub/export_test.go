@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -36,19 +37,17 @@ func Addresses(leases []coordinationv1.Lease, now time.Time) (alive, gone []stri
 }
 
 // Announce announces one replica once; Leave takes it back.
-// The last argument is where it enrols agents, if it does.
-func Announce(ctx context.Context, c client.Client, namespace, replica, address string, leads bool, enrolment ...string) (leave func() error, err error) {
+// After its address, and a space, may stand where it enrols agents.
+func Announce(ctx context.Context, c client.Client, namespace, replica, addresses string, leads bool) (leave func() error, err error) {
+	address, enrolment, _ := strings.Cut(addresses, " ")
 	open, closed := make(chan struct{}), make(chan struct{})
 	close(closed)
 	a := &announcer{
-		client: c, reader: c, namespace: namespace, replica: replica, address: address,
+		client: c, reader: c, namespace: namespace, replica: replica, address: address, enrolment: enrolment,
 		roots: func() []byte { return []byte("roots") }, ready: closed, leads: open, log: logr.Discard(),
 	}
 	if leads {
 		a.leads = closed
-	}
-	if len(enrolment) > 0 {
-		a.enrolment = enrolment[0]
 	}
 	return func() error { return a.leave(ctx) }, a.announce(ctx)
 }
