@@ -16,6 +16,7 @@ type Builder struct {
 	clusters map[string]*Cluster
 	moved    bool // clusters differ from the current snapshot
 	revoked  *revoked
+	partial  bool
 	current  *Snapshot
 }
 
@@ -44,6 +45,10 @@ func NewBuilder(sequence uint64) *Builder {
 		current:  &Snapshot{sequence: sequence, services: &table{}, clusters: newMembers(nil)},
 	}
 }
+
+// ShowImports has snapshots show services that are imported and that nobody is known to export: for a builder that sees a
+// part of what there is, and whose snapshots are put together with what others see. It is for a new builder.
+func (b *Builder) ShowImports() { b.partial = true }
 
 // SetCluster notes the facts about cluster.ID.
 func (b *Builder) SetCluster(cluster Cluster) bool {
@@ -216,7 +221,7 @@ func (b *Builder) PublishAs(sequence uint64) *Snapshot {
 	for _, key := range b.changed {
 		d := b.drafts[key]
 		old := b.current.services.get(key)
-		service := d.service(key, old)
+		service := d.service(key, old, b.partial)
 		d.changed, d.resolve = false, false
 		if d.empty() {
 			delete(b.drafts, key)
@@ -318,16 +323,16 @@ func (d *draft) share(properties *Properties) *Properties {
 
 func (d *draft) empty() bool { return len(d.sources) == 0 && len(d.imports) == 0 && d.policy == nil }
 
-// service returns what a snapshot shows of the draft: nil without an export, the old one if it is the same. The old one's
-// agreement is taken over when the exports did not change.
-func (d *draft) service(key Key, old *Service) *Service {
+// service returns what a snapshot shows of the draft: nil without an export (or an import, if they are shown), the old one if
+// it is the same. The old one's agreement is taken over when the exports did not change.
+func (d *draft) service(key Key, old *Service, imports bool) *Service {
 	sources := make([]Source, 0, len(d.sources))
 	for i := range d.sources {
 		if d.sources[i].exported {
 			sources = append(sources, d.sources[i].Source)
 		}
 	}
-	if len(sources) == 0 {
+	if len(sources) == 0 && (!imports || len(d.imports) == 0) {
 		return nil
 	}
 	next := &Service{Key: key, Policy: d.policy, Sources: sources, Imports: clone(d.imports)}

@@ -116,6 +116,30 @@ func TestInputsAreCopied(t *testing.T) {
 	}
 }
 
+// TestShowImports: who sees one cluster only sees imports of what others export.
+func TestShowImports(t *testing.T) {
+	b := clusterset.NewBuilder(0)
+	b.ShowImports()
+	b.SetImport("m1", web, clusterset.Import{GatewayPorts: []clusterset.GatewayPort{{Name: "http", Port: 20000}}})
+	first := b.Publish()
+	service := first.Service(web)
+	if service == nil || len(service.Imports) != 1 || service.Exported() {
+		t.Fatalf("the service is %+v, want one with an import and nothing else", service)
+	}
+	if got := first.View(web, clusterset.Consumer{Cluster: "m1"}).Reason; got != clusterset.NotExported {
+		t.Errorf("its view says %q", got)
+	}
+	b.SetExport("m1", web, export(0))
+	b.RemoveExport("m1", web)
+	if b.Publish() != first {
+		t.Error("changes that undo each other make a snapshot")
+	}
+	b.RemoveImport("m1", web)
+	if b.Publish().Service(web) != nil {
+		t.Error("nothing is known of the service, and it is there")
+	}
+}
+
 func TestRemoveCluster(t *testing.T) {
 	w := newWorld()
 	w.serve("m1", "10.1.0.1")

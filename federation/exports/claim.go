@@ -23,6 +23,8 @@ func (s *site) claim() claim {
 	info := s.table.infos[s.member.Name]
 	property := &s.feeds[kindProperty]
 	switch {
+	case s.table.id != "":
+		return claim{id: s.table.id}
 	case info != nil && info.Spec.ClusterID != "":
 		return checked(info.Spec.ClusterID, "ClusterInfo.spec.clusterID", s.byName())
 	case property.listed && s.property != "":

@@ -19,6 +19,7 @@ type table struct {
 	now     func() time.Time
 	builder *clusterset.Builder
 	limits  limits
+	id      string // of the only member; empty when members claim theirs
 
 	sites    map[string]*site                 // by the member's name
 	infos    map[string]*v1alpha1.ClusterInfo // may come before the member

@@ -31,6 +31,9 @@ type Options struct {
 	Archive Archive
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// ClusterID is for a Watcher of one member alone, in that cluster: it has this id, whatever anybody claims. Such a Watcher
+	// also shows services that the cluster imports and does not export.
+	ClusterID string
 	// Patience is how long the first snapshot waits at most once the list of members is whole; 0 means DefaultPatience.
 	Patience time.Duration
 }
@@ -78,6 +81,10 @@ func NewWatcher(o Options) *Watcher {
 		w.complete = whole
 	}
 	w.table = newTable(w.log, w.now)
+	if o.ClusterID != "" {
+		w.table.id = o.ClusterID
+		w.table.builder.ShowImports()
+	}
 	return w
 }
 

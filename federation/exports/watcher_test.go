@@ -419,3 +419,28 @@ func TestDeadClusterHoldsUpNoOne(t *testing.T) {
 		t.Errorf("a member beside four black holes took %s", took)
 	}
 }
+
+// TestOneMember: an agent watches its own cluster, without any object of a hub. It sees imports of what others export.
+func TestOneMember(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, exports.Options{ClusterID: "berlin"})
+	server := w.serve("c1")
+	offer(server, "web", "10.1.0.1")
+	derived := service("hansa-abc")
+	derived.Labels = map[string]string{api.SliceManagedByLabel: api.Controller, api.ServiceNameLabel: "db"}
+	derived.Annotations = map[string]string{api.GatewayPortsAnnotation: "http/TCP=20017"}
+	server.Set(memberapi.Services, derived)
+	server.Install(memberapi.Properties)
+	server.Set(memberapi.Properties, property("somebody-else"))
+	w.roll.set(w.member("c1", up))
+	w.run()
+	s := w.until("web", serving("berlin", "10.1.0.1"))
+	db := s.Service(clusterset.Key{Namespace: "shop", Name: "db"})
+	if db == nil || db.GatewayPort("berlin", clusterset.Port{Name: "http", Protocol: corev1.ProtocolTCP}) != 20017 {
+		t.Errorf("the import of what others export is %+v", db)
+	}
+	if c := s.Cluster("berlin"); c == nil || len(s.Clusters()) != 1 {
+		t.Errorf("the clusters are %s", dump(s))
+	}
+	w.until("in step", func(s *clusterset.Snapshot) bool { return s.Cluster("berlin").InStep() })
+}

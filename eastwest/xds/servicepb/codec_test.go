@@ -100,7 +100,8 @@ func TestAClusterIsReadAsItWasWritten(t *testing.T) {
 			ID: "m2", Network: "flat", Region: "eu", Zone: "a", State: clusterset.Draining, ControlPlane: clusterset.Down, DataPlane: clusterset.Up,
 			LastKnown: time.Unix(9, 8).UTC(),
 			Gateways: []clusterset.Gateway{
-				{Addr: netip.MustParseAddr("192.0.2.1"), Port: 15443, Health: clusterset.Down}, {Addr: netip.MustParseAddr("2001:db8::1"), Port: 443},
+				{Addr: netip.MustParseAddr("192.0.2.1"), Port: 15443, Health: clusterset.Down},
+				{Addr: netip.MustParseAddr("2001:db8::1"), Port: 443},
 				{Addr: netip.MustParseAddr("192.0.2.2"), Tunnel: 15445, Inside: netip.MustParseAddr("10.0.0.1"), Node: "n1"},
 				{Inside: netip.MustParseAddr("fd00::1")},
 			},
