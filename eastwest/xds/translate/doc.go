@@ -41,8 +41,10 @@
 //	headless    services have no ClusterSetIP, so they have no outbound listener
 //	UDP, SCTP   are not proxied; agents are told of such ports
 //
-// A gRPC client gets the gateways of other networks as they are, in the last place they rank: it reaches them if it speaks
-// TLS with their server name, and goes on to what else there is if not.
+// Where the client's own cluster has a gateway with a port for the service, that stands for all clusters on other networks: it
+// takes whatever a client sends, in TLS or not, so it is an endpoint like a pod. Without one, a client gets the gateways of other
+// networks as they are, as far as they pass the service on: a gRPC client reaches them if it speaks TLS with their server name,
+// and goes on to what else there is if not.
 //
 // No proxy runs in this project's tests: what proxies are told is checked by the protos' validators and by
 // go-control-plane's consistency checks, and against what their documentation asks for.

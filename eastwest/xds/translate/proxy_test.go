@@ -6,6 +6,7 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -139,6 +140,48 @@ func TestGatewaysAreReachedByServerName(t *testing.T) {
 	}
 	if tls.GetCommonTlsContext().GetValidationContextSdsSecretConfig().GetName() != translate.AuthoritySecret {
 		t.Error("the gateway's certificate is not verified")
+	}
+}
+
+// TestTheOwnGatewayIsAnEndpoint holds that a client whose cluster has a gateway of its own needs no TLS to reach others.
+func TestTheOwnGatewayIsAnEndpoint(t *testing.T) {
+	b := clusterset.NewBuilder(0)
+	pods := clusterset.Endpoints{Groups: []clusterset.Group{{
+		Ports:     []clusterset.TargetPort{{Port: 8080}},
+		Endpoints: []clusterset.Endpoint{{Addr: netip.MustParseAddr("10.0.0.1"), Conditions: clusterset.Ready | clusterset.Serving}},
+	}}}
+	gateway := func(inside string) []clusterset.Gateway {
+		return []clusterset.Gateway{{Addr: netip.MustParseAddr("192.0.2.1"), Tunnel: 15445, Inside: netip.MustParseAddr(inside)}}
+	}
+	for cluster, inside := range map[string]string{"m1": "10.0.9.1", "m2": "10.0.9.2", "m3": "10.0.9.3"} {
+		b.SetCluster(clusterset.Cluster{ID: cluster, Network: cluster, Gateways: gateway(inside)})
+		if cluster != "m1" {
+			b.SetExport(cluster, key, clusterset.Export{Properties: &clusterset.Properties{Ports: []clusterset.Port{{Port: 80}}}})
+			b.SetEndpoints(cluster, key, pods)
+		}
+	}
+	b.SetImport("m1", key, clusterset.Import{GatewayPorts: []clusterset.GatewayPort{{Port: 20017}}})
+	snapshot := b.Publish()
+	for _, client := range []translate.Client{proxy, {Flavour: translate.GRPC, From: proxy.From}} {
+		found := 0
+		for _, m := range client.Moving(snapshot, snapshot.Service(key), true) {
+			assignment := &endpointv3.ClusterLoadAssignment{}
+			if proto.Unmarshal(m.Encoded, assignment) != nil || len(assignment.GetEndpoints()) == 0 {
+				continue
+			}
+			found++
+			endpoints := assignment.GetEndpoints()[0].GetLbEndpoints()
+			address := endpoints[0].GetEndpoint().GetAddress().GetSocketAddress()
+			if len(assignment.GetEndpoints()) != 1 || len(endpoints) != 1 || address.GetAddress() != "10.0.9.1" || address.GetPortValue() != 20017 {
+				t.Errorf("%s is told %v; want the own gateway, once, at the port of the service", client, assignment)
+			}
+			if endpoints[0].GetMetadata() != nil {
+				t.Errorf("%s is told that it is a gateway, to which it has to speak TLS", client)
+			}
+		}
+		if found == 0 {
+			t.Errorf("%s is told of no endpoints", client)
+		}
 	}
 }
 
