@@ -58,7 +58,8 @@ type session struct {
 	streams map[uint32]*stream
 	idle    chan struct{} // closed when the last stream leaves; nil: nobody waits
 	cause   error         // why it ended
-	done    chan struct{} // closed when it has ended
+	done    chan struct{} // closed when it ends
+	over    chan struct{} // closed when it has
 
 	beat struct { // of the heartbeat, under mu
 		number  uint32 // of the last
@@ -86,7 +87,7 @@ func newSession(conn net.Conn, o sessionOptions) (*session, error) {
 	now := time.Now()
 	s := &session{
 		peer: o.peer, issued: o.issued, timing: o.timing, budget: o.budget, traffic: o.traffic, client: o.client, most: 2 * o.streams, began: now,
-		left: make(chan struct{}), done: make(chan struct{}), streams: map[uint32]*stream{},
+		left: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}), streams: map[uint32]*stream{},
 	}
 	s.link = newLink(conn, s, o.traffic)
 	config := &yamux.Config{
@@ -106,12 +107,24 @@ func newSession(conn net.Conn, o sessionOptions) (*session, error) {
 	s.traffic.tunnels.Add(1)
 	s.ended.Go(func() {
 		if err := s.link.run(); err != nil {
-			s.end(fmt.Errorf("sending to the other gateway: %w", err))
+			s.unsent(err)
 		}
 	})
 	s.ended.Go(s.watch)
 	s.ended.Go(s.heartbeat)
 	return s, nil
+}
+
+// unsent ends the session because nothing can be sent. Most often the other side has gone, which the one who reads knows
+// better.
+func (s *session) unsent(err error) {
+	patience := time.NewTimer(s.timing.heartbeat)
+	defer patience.Stop()
+	select {
+	case <-s.done:
+	case <-patience.C:
+		s.end(fmt.Errorf("sending to the other gateway: %w", err))
+	}
 }
 
 // watch ends the session when yamux does.
@@ -143,6 +156,7 @@ func (s *session) end(cause error) {
 	if unwanted(cause) {
 		s.traffic.died.Add(1)
 	}
+	close(s.over)
 }
 
 // unwanted tells whether a tunnel ended for another reason than that one side wanted it.
@@ -163,7 +177,7 @@ func (s *session) finish(cause error) {
 
 // wait returns when the session has ended and its goroutines have.
 func (s *session) wait() {
-	<-s.done
+	<-s.over
 	s.ended.Wait()
 }
 
@@ -227,6 +241,9 @@ func (s *session) goAway() { s.link.send(frame{kind: frameAway}) }
 func (s *session) received(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.cause != nil {
+		return s.cause
+	}
 	switch f.kind {
 	case framePing:
 		return s.pinged(f)

@@ -1,0 +1,75 @@
+package tunnel_test
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
+)
+
+// BenchmarkOpen opens a stream, says one octet, hears it and ends, both sides in this process.
+func BenchmarkOpen(b *testing.B) {
+	s := serve(b, newPKI(b), accepting(echo), nil)
+	d := s.dial(func(o *tunnel.Options) { o.Tunnels = 4 })
+	until(b, "all tunnels are up", func() bool { return d.State()[0].Tunnels == 4 })
+	ctx := context.Background()
+	begin := cpu()
+	b.RunParallel(func(pb *testing.PB) {
+		p := make([]byte, 1)
+		for pb.Next() {
+			stream, err := d.Open(ctx, s.peer, ask)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, _ = stream.Write(p)
+			_ = stream.CloseWrite()
+			if _, err := io.ReadFull(stream, p); err != nil {
+				b.Error(err)
+			}
+			_, _ = stream.Read(p)
+		}
+	})
+	b.ReportMetric(float64((cpu()-begin).Nanoseconds())/1e3/float64(b.N), "cpu-us/op")
+}
+
+// cpu returns how long processors have worked for this process: a busy machine changes that less than the time.
+func cpu() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkBulk moves octets one way, both sides in this process, with TLS.
+func BenchmarkBulk(b *testing.B) {
+	for _, size := range []int{4 << 10, 16 << 10, 64 << 10} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			s := serve(b, newPKI(b), accepting(func(s tunnel.Stream) {
+				p := make([]byte, 64<<10)
+				for {
+					if _, err := s.Read(p); err != nil {
+						_ = s.CloseWrite()
+						return
+					}
+				}
+			}), nil)
+			stream := s.open(s.dial(nil), ask)
+			p := make([]byte, size)
+			b.SetBytes(int64(size))
+			begin := cpu()
+			for b.Loop() {
+				if _, err := stream.Write(p); err != nil {
+					b.Fatal(err)
+				}
+			}
+			_ = stream.CloseWrite()
+			_, _ = stream.Read(p)
+			b.ReportMetric((cpu()-begin).Seconds()/float64(b.N)/float64(size)*1e9, "cpu-s/GB")
+		})
+	}
+}
