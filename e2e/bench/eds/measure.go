@@ -226,7 +226,7 @@ func (s *stage) apart(ctx context.Context, found map[string]series) error {
 
 // String tells the medians.
 func (s series) String() string {
-	return fmt.Sprintf("event %.2f ms after the request, first client %.2f ms and last %.2f ms (p99 %.2f) after that; CPU per change: hub %.2f ms, clients %.2f ms",
+	return fmt.Sprintf("event %.2f ms after the request, first client %.2f ms and last %.2f ms (p99 %.2f) after that; CPU per change: server %.2f ms, clients %.2f ms",
 		apart(s.samples, sent, event).Median(), apart(s.samples, event, toFirst).Median(), apart(s.samples, event, toLast).Median(),
 		result.Percentile(apart(s.samples, event, toLast), 99), s.perChange(s.hub), s.perChange(s.clients))
 }

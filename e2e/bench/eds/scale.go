@@ -223,7 +223,7 @@ func (s *simulated) one(c simulation.Change, do func() (at int64, err error)) (s
 	if err != nil {
 		return sample{}, err
 	}
-	return sample{event: at, arrivals: reply.Arrivals[0]}, nil
+	return sample{sent: at, event: at, arrivals: reply.Arrivals[0]}, nil
 }
 
 func hostOfSimulated(service int) string {

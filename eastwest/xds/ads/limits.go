@@ -76,6 +76,9 @@ const (
 	maxLabel   = 256  // bytes kept of what a client calls itself
 	readBuffer = 4096 // bytes of a connection, beside what TLS has
 
+	streamWindow = 256 << 10 // bytes that a client may send ahead of what was read
+	connWindow   = 1 << 20   // in all streams of a connection
+
 	// maxSearched bounds the bytes of a NACK's message in which names are looked for: all clients of the view wait meanwhile.
 	maxSearched = 64 << 10
 )

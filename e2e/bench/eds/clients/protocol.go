@@ -43,14 +43,14 @@ func (c *client) whole(ctx context.Context, conn *grpc.ClientConn) error {
 	if err != nil {
 		return fmt.Errorf("opening a stream: %w", err)
 	}
-	requests := map[string]*discoveryv3.DiscoveryRequest{
-		ads.ClusterType:  {TypeUrl: ads.ClusterType, Node: c.node()},
-		ads.EndpointType: {TypeUrl: ads.EndpointType},
+	requests := map[string]*wholeRequest{
+		ads.ClusterType:  {DiscoveryRequest: &discoveryv3.DiscoveryRequest{TypeUrl: ads.ClusterType, Node: c.node()}},
+		ads.EndpointType: {DiscoveryRequest: &discoveryv3.DiscoveryRequest{TypeUrl: ads.EndpointType}},
 	}
 	next := []string{ads.ClusterType}
 	for {
 		for _, url := range next {
-			if err := stream.Send(requests[url]); err != nil {
+			if err := stream.SendMsg(requests[url]); err != nil {
 				return fmt.Errorf("asking for %s: %w", url, err)
 			}
 		}
@@ -66,7 +66,7 @@ func (c *client) whole(ctx context.Context, conn *grpc.ClientConn) error {
 		request.ResponseNonce, request.VersionInfo = response.GetNonce(), response.GetVersionInfo()
 		next = []string{response.GetTypeUrl()}
 		if news := c.read(response, at); news {
-			requests[ads.EndpointType].ResourceNames = c.names
+			requests[ads.EndpointType].ask(c.names)
 			next = append(next, ads.EndpointType)
 		}
 	}

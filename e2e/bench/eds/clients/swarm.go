@@ -175,7 +175,7 @@ func (c *client) run(ctx context.Context) error {
 	c.have = map[string]struct{}{}
 	c.began.Store(time.Now().UnixNano())
 	conn, err := grpc.NewClient("passthrough:///"+c.group.Address, grpc.WithTransportCredentials(c.creds),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.WaitForReady(true)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.WaitForReady(true), grpc.ForceCodecV2(newCodec())))
 	if err != nil {
 		return fmt.Errorf("connecting to %s: %w", c.group.Address, err)
 	}
