@@ -28,8 +28,8 @@ const (
 	lastWait  = 5 * time.Minute
 	// look is how often an Agent looks at the clock, which may jump.
 	look = time.Minute
-	// rest is how long a new certificate is kept at least: one that a failing authority makes too short is no reason to ask
-	// all the time.
+	// rest is how long a new certificate is kept at least: one that ends too soon, or is refused, is no reason to ask all the
+	// time.
 	rest = 30 * time.Second
 	// patience is how long one call to one hub may take.
 	patience = 15 * time.Second
@@ -69,8 +69,9 @@ type Agent struct {
 	problem error    // why the last attempt failed
 	changed chan struct{}
 
-	used string    // the ID of the join token that is worn out
-	next time.Time // when to renew
+	used  string        // the ID of the join token that is worn out
+	next  time.Time     // when to renew
+	hurry chan struct{} // somebody thinks that it should be now
 }
 
 var _ identity.Source = (*Agent)(nil)
@@ -89,7 +90,7 @@ func NewAgent(o AgentOptions) (*Agent, error) {
 		}
 	}
 	a := &Agent{
-		options: o, ready: make(chan struct{}), changed: make(chan struct{}),
+		options: o, ready: make(chan struct{}), changed: make(chan struct{}), hurry: make(chan struct{}, 1),
 		renewed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hansa_identity_renewals_total", Help: "Attempts to get or renew the agent's certificate by outcome: renewed, enrolled, failed.",
 		}, []string{"outcome"}),
@@ -198,13 +199,22 @@ func (a *Agent) Collectors() []prometheus.Collector {
 	})}
 }
 
+// Hurry has the Agent get another certificate soon, because the present one was refused or revoked. Calling it often is as
+// good as once: a certificate is kept for half a minute at least.
+func (a *Agent) Hurry() {
+	select {
+	case a.hurry <- struct{}{}:
+	default:
+	}
+}
+
 // Run gets a certificate and keeps it fresh until ctx ends. What goes wrong is logged, and tried again, for as long as it
 // takes: a certificate outlives a hub that is away for weeks.
 func (a *Agent) Run(ctx context.Context) error {
 	wait, told := firstWait, ""
 	for ctx.Err() == nil {
 		if due := a.next.Sub(a.options.Now()); a.get() != nil && due > 0 {
-			pause(ctx, min(due, look))
+			a.rest(ctx, min(due, look))
 			continue
 		}
 		switch err := a.obtain(ctx); {
@@ -238,6 +248,25 @@ func (a *Agent) fail(err error, told *string) {
 	default:
 		a.options.Log.Info("The certificate could not be renewed; trying again", "id", held.id.String(), "until", held.leaf().NotAfter, "reason", err.Error())
 	}
+}
+
+// rest waits while there is a certificate, or until somebody is in a hurry.
+func (a *Agent) rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-a.hurry:
+		a.next = later(a.options.Now(), identity.Issued(a.get().leaf()).Add(rest))
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // pause waits, or until ctx ends.

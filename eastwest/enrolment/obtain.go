@@ -218,9 +218,7 @@ func (a *Agent) accept(key any, answer *enrolmentpb.Certificate, outcome string,
 		a.options.Log.Error(err, "The new certificate is used and not kept")
 	}
 	a.take(held)
-	if soonest := now.Add(rest); a.next.Before(soonest) {
-		a.next = soonest
-	}
+	a.next = later(a.next, now.Add(rest))
 	a.renewed.WithLabelValues(outcome).Inc()
 	a.options.Log.Info("Got a certificate", "how", outcome, "id", held.id.String(), "until", held.leaf().NotAfter)
 	return nil

@@ -3,6 +3,7 @@ package enrolment
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -59,7 +60,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, config *tls.C
 	stop := time.AfterFunc(drain, server.Stop)
 	defer stop.Stop()
 	server.GracefulStop()
-	if err := <-served; err != nil {
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it may not have begun
 		return fmt.Errorf("ending enrolment at %s: %w", listener.Addr(), err)
 	}
 	return nil
