@@ -62,7 +62,7 @@ func (h *Handler) refused(from identity.ID, r *tunnel.Request, no *refusal) {
 
 // FlowStats is what became of the streams of a flow.
 type FlowStats struct {
-	Flow
+	Flow        Flow
 	Open        int64
 	Connections uint64
 	Outcomes    [relay.Outcomes]uint64 // how they ended, by relay.Outcome
@@ -89,7 +89,7 @@ func (h *Handler) Stats() ([]FlowStats, []RefusalStats) {
 		flows = append(flows, s)
 	}
 	slices.SortFunc(flows, func(a, b FlowStats) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.protocol(), b.protocol()))
+		return a.Flow.compare(b.Flow)
 	})
 	refusals := make([]RefusalStats, 0, len(h.refusals))
 	for r, n := range h.refusals {
@@ -99,6 +99,11 @@ func (h *Handler) Stats() ([]FlowStats, []RefusalStats) {
 		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Reason, b.Reason))
 	})
 	return flows, refusals
+}
+
+func (f Flow) compare(g Flow) int {
+	return cmp.Or(cmp.Compare(f.Namespace, g.Namespace), cmp.Compare(f.Name, g.Name), cmp.Compare(f.Port, g.Port),
+		cmp.Compare(f.protocol(), g.protocol()), cmp.Compare(f.Cluster, g.Cluster))
 }
 
 // protocol is that of the port, as metrics have it.
@@ -134,7 +139,7 @@ func (h *Handler) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 	}
 	for _, f := range flows {
-		labels := []string{f.Namespace, f.Name, strconv.Itoa(int(f.Port)), f.protocol(), f.Cluster}
+		labels := []string{f.Flow.Namespace, f.Flow.Name, strconv.Itoa(int(f.Flow.Port)), f.Flow.protocol(), f.Flow.Cluster}
 		with := func(first string) []string { return append([]string{first}, labels...) }
 		to <- prometheus.MustNewConstMetric(openDesc, prometheus.GaugeValue, float64(f.Open), labels...)
 		counter(connectionsDesc, f.Connections, labels...)

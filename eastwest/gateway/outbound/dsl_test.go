@@ -51,7 +51,6 @@ type pod struct {
 	mu    sync.Mutex
 	lines map[string]int
 	conns map[net.Conn]struct{}
-	ended int // connections whose client has said all
 }
 
 // newPod starts a pod; handle is called for each connection, nil: the echo.
@@ -97,11 +96,6 @@ func (p *pod) echo(conn *net.TCPConn) {
 			_, _ = io.WriteString(conn, line)
 		}
 		if err != nil {
-			p.mu.Lock()
-			if errors.Is(err, io.EOF) {
-				p.ended++
-			}
-			p.mu.Unlock()
 			return
 		}
 	}
@@ -129,12 +123,6 @@ func (p *pod) seen() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.lines)
-}
-
-func (p *pod) halfClosed() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.ended
 }
 
 // kill ends the pod as a crash does.
@@ -188,7 +176,7 @@ func (o tunnels) Open(ctx context.Context, to tunnel.Peer, r tunnel.Request) (tu
 	if err != nil {
 		return nil, &tunnel.Refused{Code: tunnel.Unreachable, Message: err.Error()}
 	}
-	stream := relay.Stream(nil)
+	var stream relay.Stream
 	if r.Datagrams {
 		stream = relay.UDP(conn.(*net.UDPConn))
 	} else {
@@ -394,7 +382,7 @@ func (w *world) must(id string) time.Duration {
 // stats returns those of the TCP port.
 func (w *world) stats() outbound.ServiceStats {
 	for _, s := range w.gateway.Stats() {
-		if s.Name == "http" {
+		if s.Port.Name == "http" {
 			return s
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -77,7 +78,7 @@ func TestBlackHole(t *testing.T) {
 			}
 			m2.hole.Store(false)
 			m2.oneWay.Store(false)
-			until(t, "the cluster is used again", func() bool { w.must(fmt.Sprint(name, "-after-", rand.Uint64())); return first.seen() > before }) //nolint:gosec // names
+			until(t, "the cluster is used again", func() bool { w.must(fmt.Sprint(name, "-after-", rand.Uint64())); return first.seen() > before })
 		})
 	}
 }
@@ -126,7 +127,7 @@ func TestDeadNode(t *testing.T) {
 	dead, alive := silent(t), newPod(t, nil)
 	w := start(t, tunnels{}, local(dead, alive))
 	for i := range 20 {
-		if took := w.must(fmt.Sprint(i)); took > 250*time.Millisecond {
+		if took := w.must(strconv.Itoa(i)); took > 250*time.Millisecond {
 			t.Errorf("request %d took %v", i, took)
 		}
 	}
@@ -241,12 +242,12 @@ func TestNoTunnel(t *testing.T) {
 		o.Connect.Timing.BackOff = 50 * time.Millisecond
 	})
 	for i := range 5 {
-		if took := w.must(fmt.Sprint(i)); took > 90*time.Millisecond {
+		if took := w.must(strconv.Itoa(i)); took > 90*time.Millisecond {
 			t.Errorf("request %d took %v", i, took)
 		}
 	}
 	m2.breaks(nil)
-	until(t, "the cluster is used", func() bool { w.must(fmt.Sprint(rand.Uint64())); return first.seen() > 0 }) //nolint:gosec // names
+	until(t, "the cluster is used", func() bool { w.must(strconv.FormatUint(rand.Uint64(), 10)); return first.seen() > 0 })
 }
 
 // TestClientLeaves holds that everything is undone when a client resets its connection, and that nobody is blamed.

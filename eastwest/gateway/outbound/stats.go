@@ -10,9 +10,9 @@ import (
 
 // ServiceStats is what became of the connections to one port of a service, since the gateway serves it.
 type ServiceStats struct {
-	Port
 	connect.Stats
 
+	Port Port
 	// Addr is where it is served. Problem is why it is not.
 	Addr    netip.AddrPort
 	Problem string
@@ -32,7 +32,7 @@ func (g *Gateway) Stats() []ServiceStats {
 		stats = append(stats, ServiceStats{Port: p, Addr: netip.AddrPortFrom(g.options.Address, w.port), Problem: w.why.Error()})
 	}
 	slices.SortFunc(stats, func(a, b ServiceStats) int {
-		return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Protocol, b.Protocol))
+		return cmp.Or(compareKeys(a.Port.Key, b.Port.Key), cmp.Compare(a.Port.Name, b.Port.Name), cmp.Compare(a.Port.Protocol, b.Port.Protocol))
 	})
 	return stats
 }

@@ -120,10 +120,10 @@ func (g *Gateway) echo(ctx context.Context, to tunnel.Peer) error {
 			return err
 		}
 	}
-	var b [1]byte
-	if _, err := stream.Write([]byte("?")); err != nil {
+	said := []byte("?\n")
+	if _, err := stream.Write(said); err != nil {
 		return err
 	}
-	_, err = io.ReadFull(stream, b[:])
+	_, err = io.ReadFull(stream, said)
 	return err
 }
