@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/hansa-dev/hansa/eastwest/gateway"
 	"github.com/hansa-dev/hansa/eastwest/gateway/hello"
@@ -41,4 +42,22 @@ func Router(plain, secure []netip.AddrPort) gateway.Router {
 // HAProxyConfig is HAProxy's configuration.
 func HAProxyConfig(addr netip.AddrPort) string {
 	return haproxyConfig(addr, "", "", endpoints{Plain: []netip.AddrPort{addr}, TLS: []netip.AddrPort{addr}})
+}
+
+// Fate is what became of paced calls.
+type Fate struct {
+	Failed, CutOff int
+	Worst, Slow    time.Duration
+}
+
+// Judge reads how long calls took.
+func Judge(took []time.Duration, cut time.Duration) Fate {
+	f := judge(took, cut)
+	return Fate{f.failed, f.cutOff, f.worst, f.slow}
+}
+
+// BridgeConfig is what HAProxy reads that bridges to or from TLS and fails over.
+func BridgeConfig(listen netip.AddrPort, secure bool, servers ...netip.AddrPort) string {
+	b := &bridge{name: "b", listen: listen, secure: secure, servers: servers, failover: true, threads: 1}
+	return b.config("/x")
 }

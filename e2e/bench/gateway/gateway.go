@@ -55,6 +55,10 @@ func Child(ctx context.Context, args []string, in io.Reader, out io.Writer) (boo
 		return true, serveLoad(ctx, in, out)
 	case args[0] == serverCommand:
 		return true, serveHansa(ctx, in, out)
+	case args[0] == siteCommand:
+		return true, serveSite(ctx, in, out)
+	case args[0] == worldCommand:
+		return true, serveWorld(ctx, in, out)
 	}
 	return false, nil
 }
@@ -81,7 +85,7 @@ func Run(ctx context.Context, o Options) ([]result.Row, error) {
 	if o.Runs < 1 {
 		return nil, errors.New("at least one run is needed")
 	}
-	rows := slices.DeleteFunc([]string{Bulk, Connection, IdleMemory}, func(id string) bool {
+	rows := slices.DeleteFunc([]string{Bulk, Connection, IdleMemory, BulkTunnel, FirstByte, Failover}, func(id string) bool {
 		return len(o.Only) > 0 && !slices.Contains(o.Only, id)
 	})
 	if len(rows) == 0 {
@@ -99,17 +103,29 @@ func Run(ctx context.Context, o Options) ([]result.Row, error) {
 	if b.haproxy == "" {
 		return skipped(rows, "HAProxy is the reference and is not installed: apt-get install haproxy"), nil
 	}
-	all, err := b.run(ctx, rows)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
-	}
 	var found []result.Row
-	for _, id := range rows {
-		f := figures(id, all)
-		f.Load, f.Time = load, time.Now().UTC().Format(time.RFC3339)
-		found = append(found, result.Row{ID: id, Figures: f})
+	for _, part := range []func(context.Context, []string) (map[string]*result.Figures, error){b.run, b.distance} {
+		measured, err := part(ctx, rows)
+		if errors.Is(err, errNoWorld) {
+			found = append(found, skipped(chosen(rows, FirstByte, Failover), err.Error())...)
+			continue
+		}
+		if err != nil {
+			return found, fmt.Errorf("gateway: %w", err)
+		}
+		for _, id := range rows {
+			if f := measured[id]; f != nil {
+				f.Load, f.Time = load, time.Now().UTC().Format(time.RFC3339)
+				found = append(found, result.Row{ID: id, Figures: f})
+			}
+		}
 	}
 	return found, nil
+}
+
+// chosen returns those of some rows that are to be measured.
+func chosen(rows []string, some ...string) []string {
+	return slices.DeleteFunc(some, func(id string) bool { return !slices.Contains(rows, id) })
 }
 
 func skipped(rows []string, why string) []result.Row {
@@ -120,7 +136,12 @@ func skipped(rows []string, why string) []result.Row {
 	return all
 }
 
-func (b *bench) run(ctx context.Context, rows []string) (map[string]*series, error) {
+// run measures the rows that need no distance.
+func (b *bench) run(ctx context.Context, rows []string) (map[string]*result.Figures, error) {
+	passing := chosen(rows, Bulk, Connection, IdleMemory)
+	if len(passing) == 0 && !slices.Contains(rows, BulkTunnel) {
+		return nil, nil
+	}
 	var err error
 	if b.dir, err = os.MkdirTemp("", "bench-gateway-"); err != nil {
 		return nil, fmt.Errorf("making a folder: %w", err)
@@ -139,6 +160,26 @@ func (b *bench) run(ctx context.Context, rows []string) (map[string]*series, err
 		return nil, err
 	}
 	b.endpoints = o.Endpoints
+	found := map[string]*result.Figures{}
+	if len(passing) > 0 {
+		all, err := b.passthrough(ctx, passing)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range passing {
+			found[id] = figures(id, all)
+		}
+	}
+	if slices.Contains(rows, BulkTunnel) {
+		if found[BulkTunnel], err = b.tunnels(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// passthrough measures all gateways, one after the other, run by run.
+func (b *bench) passthrough(ctx context.Context, rows []string) (map[string]*series, error) {
 	all := map[string]*series{}
 	for i := range b.Runs {
 		for _, start := range []func(context.Context) (*server, error){b.hansa, b.plainHAProxy, b.splicingHAProxy} {

@@ -45,6 +45,8 @@ const (
 	bulk    kind = "bulk"    // a ClientHello, many octets back, end
 	hold    kind = "hold"    // like plain, without the end
 	release kind = "release" // the end of those held
+	first   kind = "first"   // like plain; how long each took to its octet is told
+	paced   kind = "paced"   // likewise, begun Parallel times per second whatever becomes of those before; failures are told
 )
 
 // job is a command to the clients.
@@ -60,6 +62,10 @@ type outcome struct {
 	Done      int
 	Octets    int64
 	Endpoints endpoints
+	// Took is how long each took, of first and paced, in their order; negative: it failed.
+	Took []time.Duration
+	// Began is when the first of paced calls was begun, in nanoseconds since 1970.
+	Began int64
 }
 
 // endpoints are where services run.
@@ -105,15 +111,97 @@ func (l *load) do(ctx context.Context, j job) (outcome, error) {
 		}
 		l.held = nil
 		return outcome{}, nil
+	case first, paced:
+		return l.timed(ctx, j)
 	default:
 		return l.connections(ctx, j)
 	}
 }
 
+// callPatience is how long a client of paced calls waits.
+const callPatience = 2 * time.Second
+
+// timed makes connections one after the other, or at a pace.
+func (l *load) timed(ctx context.Context, j job) (outcome, error) {
+	if err := j.check(); err != nil {
+		return outcome{}, err
+	}
+	o := outcome{Took: make([]time.Duration, j.Count)}
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	begin := time.Now()
+	o.Began = begin.UnixNano()
+	for i := range j.Count {
+		if j.Kind == first {
+			took, err := l.call(ctx, j.To, i)
+			if err != nil {
+				return o, err
+			}
+			o.Took[i] = took
+			continue
+		}
+		due := time.NewTimer(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(j.Parallel))))
+		select {
+		case <-due.C:
+		case <-ctx.Done():
+			due.Stop()
+			return o, ctx.Err()
+		}
+		calls.Go(func() {
+			took, err := l.call(ctx, j.To, i)
+			if err != nil {
+				took = -1
+			}
+			o.Took[i] = took
+		})
+	}
+	calls.Wait()
+	for _, took := range o.Took {
+		if took >= 0 {
+			o.Done++
+		}
+	}
+	return o, nil
+}
+
+// call makes a connection, and returns how long it took until the octet of the answer, and its end, were there.
+func (l *load) call(ctx context.Context, to netip.AddrPort, i int) (time.Duration, error) {
+	began := time.Now()
+	d := net.Dialer{Timeout: callPatience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%200))}} //nolint:gosec // G115: below 201
+	conn, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return 0, fmt.Errorf("connecting: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(began.Add(callPatience)); err != nil {
+		return 0, err
+	}
+	order := append(append([]byte(nil), l.hello...), plain[0])
+	if _, err := conn.Write(binary.BigEndian.AppendUint64(order, 1)); err != nil {
+		return 0, fmt.Errorf("asking: %w", err)
+	}
+	if _, err := io.ReadFull(conn, order[:1]); err != nil {
+		return 0, fmt.Errorf("waiting for an answer: %w", err)
+	}
+	took := time.Since(began)
+	if n, err := conn.Read(order[:1]); n != 0 || !errors.Is(err, io.EOF) {
+		return 0, fmt.Errorf("after the answer: %d octets, %w", n, err)
+	}
+	return took, nil
+}
+
+// check refuses a job that is not bounded.
+func (j *job) check() error {
+	if !j.To.Addr().IsLoopback() || j.Count < 1 || j.Count > maxJob || j.Parallel < 1 || j.Parallel > maxJob {
+		return fmt.Errorf("a job that is not bounded: %+v", *j)
+	}
+	return nil
+}
+
 // connections makes the connections of a job.
 func (l *load) connections(ctx context.Context, j job) (outcome, error) {
-	if !j.To.Addr().IsLoopback() || j.Count < 1 || j.Count > maxJob || j.Parallel < 1 || j.Parallel > maxJob {
-		return outcome{}, fmt.Errorf("a job that is not bounded: %+v", j)
+	if err := j.check(); err != nil {
+		return outcome{}, err
 	}
 	var (
 		next, done, octets atomic.Int64

@@ -55,12 +55,12 @@ func Targets() []Target {
 		{"gw-bulk-passthrough", Gateway, "≤ 0.35 CPU-s/GB, ≤ half of HAProxy's", []Limit{{"value", 0.35}, {"ratio", 0.5}}},
 		{"gw-connection", Gateway, "≤ 1× HAProxy", []Limit{{"ratio", 1}, {"tls_ratio", 1}}},
 		{"gw-idle-memory", Gateway, "≤ 4 KB and 2 descriptors", []Limit{{"value", 4096}, {"descriptors", 2.01}}},
-		{"gw-first-byte", soon, "≤ 50 ms raced, ≤ 26 ms first-flight", nil},
-		{"gw-failover", soon, "0 failed, worst ≤ 100 ms + 1 RTT", nil},
+		{"gw-first-byte", Gateway, "≤ 50 ms raced, ≤ 26 ms first-flight", []Limit{{"value", 50}, {"first_flight_ms", 26}}},
+		{"gw-failover", Gateway, "0 failed, worst ≤ 100 ms + 1 RTT", []Limit{{"value", 0}, {"worst_ms", 120}}},
 		{"lab-boot", Lab, "≤ 10 s, 3 pods ≤ 1 s, killed ≤ 500 ms, ≤ 1.5 GB", []Limit{
 			{"value", 10}, {"pods_serving_s", 1}, {"killed_ms", 500}, {"memory_mib", 1430},
 		}},
-		{"gw-bulk-tunnel", soon, "≤ 1× HAProxy's TLS bridge", nil},
+		{"gw-bulk-tunnel", Gateway, "≤ 1× HAProxy's TLS bridge", []Limit{{"ratio", 1}}},
 	}
 }
 
