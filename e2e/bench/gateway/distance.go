@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,8 +81,8 @@ func (b *bench) distance(ctx context.Context, rows []string) (map[string]*result
 }
 
 func (d *distant) end() {
-	for i := len(d.stops) - 1; i >= 0; i-- {
-		d.stops[i]()
+	for _, stop := range slices.Backward(d.stops) {
+		stop()
 	}
 }
 
@@ -212,11 +213,11 @@ func (d *distant) awaitCalls(ctx context.Context, p *path, started []*program) e
 		}
 		select {
 		case <-ctx.Done():
-			said := ""
+			var said strings.Builder
 			for _, program := range started {
-				said += program.said.String()
+				_, _ = program.said.WriteTo(&said)
 			}
-			return fmt.Errorf("%s does not answer: %w; it said: %s", p.name, err, said)
+			return fmt.Errorf("%s does not answer: %w; it said: %s", p.name, err, said.String())
 		case <-tick.C:
 		}
 	}

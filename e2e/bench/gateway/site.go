@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -169,8 +168,7 @@ func newInbound(ctx context.Context, spec *siteSpec, latest *clusterset.Latest, 
 
 func newOutbound(spec *siteSpec, latest *clusterset.Latest, peering identity.Peering) (*outbound.Gateway, *tunnel.Dialer, error) {
 	dialer, err := tunnel.NewDialer(tunnel.Options{
-		TLS:      func(cluster string) *tls.Config { return peering.PeerConfig(cluster) },
-		Identify: peering.Identify, DrainTimeout: time.Millisecond,
+		TLS: peering.PeerConfig, Identify: peering.Identify, DrainTimeout: time.Millisecond,
 	})
 	if err != nil {
 		return nil, nil, err
