@@ -23,6 +23,6 @@ func run() int {
 	defer stop()
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	root := cli.NewCommand(cli.Hansa, streams)
-	root.AddCommand(hub.NewCommand(streams), agent.NewCommand(streams))
+	root.AddCommand(hub.NewCommand(streams), agent.NewGatewayCommand(streams), agent.NewCommand(streams))
 	return cli.Execute(ctx, root)
 }

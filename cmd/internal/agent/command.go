@@ -1,13 +1,12 @@
-// Package agent composes what runs in a member cluster, and wherever else names of global services are wanted: so far the
-// DNS server. It takes the service table from a hub, and keeps it on disk for when there is none.
+// Package agent composes what runs in a member cluster: gateway and DNS server (`hansa agent`), or a DNS server alone, wherever
+// names of global services are wanted (`hansa dns`). Both take the service table from a hub, and keep it on disk for when there
+// is none.
 package agent
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,8 +138,7 @@ func (o *Options) check() error {
 
 func checkHubs(hubs []string) error {
 	for _, hub := range hubs {
-		host, port, err := net.SplitHostPort(hub)
-		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || host == "" {
+		if !hostPort(hub) {
 			return fmt.Errorf("--hub %q: want HOST:PORT, as in hub.example.org:15010", hub)
 		}
 	}
@@ -148,7 +146,7 @@ func checkHubs(hubs []string) error {
 }
 
 func (o *Options) run(ctx context.Context, streams genericiooptions.IOStreams) error {
-	log := newLog(o, streams)
+	log := newLog(o.LogFormat, o.Verbosity, streams).WithName("dns")
 	if len(o.ZoneFiles) > 0 {
 		return o.serveFiles(ctx, log)
 	}

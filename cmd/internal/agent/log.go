@@ -9,10 +9,10 @@ import (
 )
 
 // newLog returns a log in the forms that the hub's has.
-func newLog(o *Options, streams genericiooptions.IOStreams) logr.Logger {
+func newLog(format string, verbosity int, streams genericiooptions.IOStreams) logr.Logger {
 	return zap.New(zap.WriteTo(streams.ErrOut), zap.UseDevMode(false), func(z *zap.Options) {
-		z.Level = uberzap.NewAtomicLevelAt(zapcore.Level(-min(max(o.Verbosity, 0), 9)))
-		if o.LogFormat == "text" {
+		z.Level = uberzap.NewAtomicLevelAt(zapcore.Level(-min(max(verbosity, 0), 9)))
+		if format == "text" {
 			config := uberzap.NewProductionEncoderConfig()
 			config.EncodeTime = zapcore.ISO8601TimeEncoder
 			config.EncodeLevel = zapcore.CapitalLevelEncoder
@@ -20,5 +20,5 @@ func newLog(o *Options, streams genericiooptions.IOStreams) logr.Logger {
 			config.CallerKey = ""
 			z.Encoder = zapcore.NewConsoleEncoder(config)
 		}
-	}).WithName("dns")
+	})
 }

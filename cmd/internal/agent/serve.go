@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -25,7 +26,10 @@ type parts struct {
 func (o *Options) serve(ctx context.Context, p parts) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	web, err := newWeb(ctx, o.MetricsAddr, p.server, p.log, p.collectors...)
+	web, err := newWeb(ctx, o.MetricsAddr, shown{
+		collectors: append(p.server.Collectors(), p.collectors...), check: p.server.Check,
+		pages: map[string]http.Handler{"GET " + dns.TapPath: p.server.Tap()},
+	}, p.log)
 	if err != nil {
 		return errors.Join(err, p.server.Close())
 	}

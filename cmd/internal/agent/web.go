@@ -12,8 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/hansa-dev/hansa/cmd/internal/dns"
 )
 
 const (
@@ -27,35 +25,52 @@ const (
 type web struct {
 	listener net.Listener // nil: turned off
 	server   *http.Server
+	registry *prometheus.Registry
 	log      logr.Logger
 }
 
+// shown is what a web server shows.
+type shown struct {
+	collectors []prometheus.Collector
+	// check is the readiness check.
+	check func(*http.Request) error
+	// pages are further handlers, by pattern.
+	pages map[string]http.Handler
+	// listen opens the socket; nil: package net.
+	listen func(addr string) (net.Listener, error)
+}
+
 // newWeb opens the address, and registers the metrics.
-func newWeb(ctx context.Context, addr string, server *dns.Server, log logr.Logger, more ...prometheus.Collector) (*web, error) {
-	w := &web{log: log}
+func newWeb(ctx context.Context, addr string, what shown, log logr.Logger) (*web, error) {
+	w := &web{log: log, registry: prometheus.NewRegistry()}
 	if addr == off {
 		return w, nil
 	}
-	registry := prometheus.NewRegistry()
-	all := append(server.Collectors(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, collector := range append(all, more...) {
-		if err := registry.Register(collector); err != nil {
-			return nil, fmt.Errorf("setting up the metrics: %w", err)
-		}
+	own := []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})}
+	if err := w.show(append(own, what.collectors...)...); err != nil {
+		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.Handle("GET "+dns.TapPath, server.Tap())
+	mux.Handle("GET /metrics", promhttp.HandlerFor(w.registry, promhttp.HandlerOpts{}))
+	for pattern, page := range what.pages {
+		mux.Handle(pattern, page)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := server.Check(r); err != nil {
+		if err := what.check(r); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", addr)
+	listen := what.listen
+	if listen == nil {
+		listen = func(addr string) (net.Listener, error) {
+			var config net.ListenConfig
+			return config.Listen(ctx, "tcp", addr)
+		}
+	}
+	listener, err := listen(addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening for metrics and probes (--metrics-addr; \"0\" turns it off): %w", err)
 	}
@@ -65,6 +80,16 @@ func newWeb(ctx context.Context, addr string, server *dns.Server, log logr.Logge
 		BaseContext: func(net.Listener) context.Context { return ctx }, // so that taps end
 	}
 	return w, nil
+}
+
+// show adds metrics.
+func (w *web) show(collectors ...prometheus.Collector) error {
+	for _, collector := range collectors {
+		if err := w.registry.Register(collector); err != nil {
+			return fmt.Errorf("setting up the metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 // run serves until the context of newWeb ends.
