@@ -77,7 +77,7 @@ func (sub *subscription) state(url string, now time.Time) KindState {
 		Unanswered: len(sub.unanswered), Pending: len(sub.dirty) + len(sub.gone),
 		LastNACK: sub.lastNACK,
 	}
-	for name, r := range sub.records {
+	for name, r := range sub.records.all() {
 		if r.body != nil {
 			state.Held++
 		}

@@ -106,7 +106,7 @@ func (d *Desk) Check() error {
 		}
 		var told digest
 		count := 0
-		for name, r := range sub.records {
+		for name, r := range sub.records.all() {
 			if r.body != nil && r.body != forgotten {
 				told = told.plus(name, r.body)
 			}

@@ -44,7 +44,7 @@ func (s *session) request(v *View, r request, now time.Time) (interest, []respon
 	sub := s.subs[r.kind]
 	first := sub == nil
 	if first {
-		sub = &subscription{records: map[string]record{}, dirty: map[string]struct{}{}, gone: map[string]uint64{}}
+		sub = &subscription{dirty: map[string]struct{}{}, gone: map[string]uint64{}}
 		s.subs[r.kind] = sub
 	}
 	answered := sub.answer(r, now)
@@ -100,9 +100,9 @@ func (sub *subscription) refuse(out response, message string, now time.Time) {
 	n := &NACK{At: now, Version: out.version, Message: shorten(message, maxMessage)}
 	for _, c := range blamed {
 		n.Resources = append(n.Resources, c.name)
-		if r, ok := sub.records[c.name]; ok && same(r.body, c.body) {
+		if r, ok := sub.records.get(c.name); ok && same(r.body, c.body) {
 			r.acked, r.rejected = false, true
-			sub.records[c.name] = r
+			sub.records.put(c.name, r)
 		}
 	}
 	sub.lastNACK = n
@@ -143,11 +143,11 @@ func (s *session) wholeInterest(sub *subscription, r request, first bool) intere
 	}
 	change := interest{wildcard: sub.turn(wildcard || sub.legacy)}
 	for name := range asked {
-		if !sub.records[name].named {
+		if !sub.records.of(name).named {
 			change.added = append(change.added, name)
 		}
 	}
-	for name, rec := range sub.records {
+	for name, rec := range sub.records.all() {
 		if _, ok := asked[name]; rec.named && !ok {
 			change.dropped = append(change.dropped, name)
 		}
@@ -180,9 +180,9 @@ func (s *session) deltaInterest(sub *subscription, r request, first bool) intere
 	delete(dropped, wildcardName)
 	change := interest{wildcard: sub.turn(wildcard)}
 	for name := range added {
-		if rec := sub.records[name]; rec.named {
+		if rec := sub.records.of(name); rec.named {
 			rec.force, rec.rejected = true, false // it asks for what it refused
-			sub.records[name] = rec
+			sub.records.put(name, rec)
 			sub.dirty[name] = struct{}{}
 			sub.asking = true
 			sub.doubt(name)
@@ -191,7 +191,7 @@ func (s *session) deltaInterest(sub *subscription, r request, first bool) intere
 		change.added = append(change.added, name)
 	}
 	for name := range dropped {
-		if sub.records[name].named {
+		if sub.records.of(name).named {
 			change.dropped = append(change.dropped, name)
 		}
 	}
@@ -235,9 +235,9 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 		name = v.sets[kind].own(name)
 		change.added[i] = name
 		sub.doubt(name)
-		rec := sub.records[name]
+		rec := sub.records.of(name)
 		rec.named, rec.force = true, true
-		sub.records[name] = rec
+		sub.records.put(name, rec)
 		sub.dirty[name] = struct{}{}
 		sub.asking = true
 	}
@@ -266,9 +266,9 @@ func (s *session) pursue(v *View, kind int, sub *subscription, change interest) 
 func (sub *subscription) expectUnanswered() {
 	for _, out := range sub.unanswered {
 		for _, c := range out.content {
-			if rec := sub.records[c.name]; rec.body == nil {
+			if rec := sub.records.of(c.name); rec.body == nil {
 				rec.body = forgotten
-				sub.records[c.name] = rec
+				sub.records.put(c.name, rec)
 				sub.dirty[c.name] = struct{}{}
 			}
 		}
@@ -284,13 +284,13 @@ func (sub *subscription) doubt(name string) {
 
 // dropName ends the interest in one name. Under a wildcard a delta client is told what the wildcard says of it.
 func (sub *subscription) dropName(name string, delta bool) {
-	rec := sub.records[name]
+	rec := sub.records.of(name)
 	rec.named = false
 	rec.force = delta
-	sub.records[name] = rec
+	sub.records.put(name, rec)
 	if sub.wildcard {
 		if rec.body == nil {
-			delete(sub.records, name)
+			sub.records.remove(name)
 		}
 		sub.dirty[name] = struct{}{}
 		return
@@ -303,12 +303,12 @@ func (sub *subscription) dropName(name string, delta bool) {
 
 // dropRest ends the interest in everything that was not asked for by name.
 func (sub *subscription) dropRest() {
-	for _, name := range slices.Collect(maps.Keys(sub.records)) {
-		if !sub.records[name].named {
+	for _, name := range sub.records.sorted() {
+		if !sub.records.of(name).named {
 			sub.letGo(name)
 		}
 	}
-	unnamed := func(name string) bool { return !sub.records[name].named }
+	unnamed := func(name string) bool { return !sub.records.of(name).named }
 	maps.DeleteFunc(sub.dirty, func(name string, _ struct{}) bool { return unnamed(name) })
 	maps.DeleteFunc(sub.gone, func(name string, _ uint64) bool { return unnamed(name) })
 	maps.DeleteFunc(sub.initial, func(name, _ string) bool { return unnamed(name) })

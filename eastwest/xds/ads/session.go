@@ -20,9 +20,9 @@ type session struct {
 // subscription is the part of a session that concerns one kind.
 type subscription struct {
 	wildcard bool
-	legacy   bool              // the wildcard came from an empty first request; names end it
-	named    int               // asked for by name
-	records  map[string]record // what was asked for by name, or sent because of the wildcard
+	legacy   bool    // the wildcard came from an empty first request; names end it
+	named    int     // asked for by name
+	records  records // what was asked for by name, or sent because of the wildcard
 
 	// What is to be done. dirty are names to look at: what there is to say about them is found out when it is said, so
 	// that however often a name changes it is one entry.
@@ -45,16 +45,6 @@ type subscription struct {
 	acked      string // the latest version that the client took
 	unanswered []response
 	lastNACK   *NACK
-}
-
-// record is what a client holds of one resource.
-type record struct {
-	body  *body // nil: nothing
-	named bool  // asked for by name
-	force bool  // to be sent though it did not change
-
-	acked    bool // the client took body
-	rejected bool // the client refused body; it is not sent again
 }
 
 // response is one that was sent and that the client did not answer yet.
@@ -148,7 +138,7 @@ func (sub *subscription) waiting() bool {
 func (s *session) rest(sub *subscription) time.Duration {
 	rest := s.limits.Rest
 	if !s.delta {
-		rest *= 1 + time.Duration(len(sub.records)/restNames)
+		rest *= 1 + time.Duration(sub.records.len()/restNames)
 	}
 	return min(rest<<max(0, sub.streak-freeStreak), s.limits.MaxRest)
 }
@@ -249,7 +239,7 @@ func (s *session) look(kind int, set *set) (content []item, absent []string) {
 			break
 		}
 		delete(sub.dirty, name)
-		r, known := sub.records[name]
+		r, known := sub.records.get(name)
 		if !known && !sub.wildcard {
 			continue
 		}
@@ -268,7 +258,7 @@ func (s *session) look(kind int, set *set) (content []item, absent []string) {
 		}
 		if r.force {
 			r.force = false
-			sub.records[name] = r
+			sub.records.put(name, r)
 		}
 	}
 	return content, absent
@@ -294,19 +284,19 @@ func (r record) wants(b *body) bool {
 func (sub *subscription) everything(set *set) []item {
 	names := set.names
 	if !sub.wildcard {
-		names = sortedNames(sub.records)
+		names = sub.records.sorted()
 	}
 	items := make([]item, 0, len(names)+len(sub.gone))
 	for _, name := range names {
 		if b := set.bodies[name]; b != nil {
 			items = append(items, item{name, b})
 		} else if _, held := sub.gone[name]; held {
-			items = append(items, item{name, sub.records[name].body})
+			items = append(items, item{name, sub.records.of(name).body})
 		}
 	}
 	if sub.wildcard {
 		for _, name := range sortedNames(sub.gone) {
-			items = append(items, item{name, sub.records[name].body})
+			items = append(items, item{name, sub.records.of(name).body})
 		}
 	}
 	return items
@@ -356,19 +346,19 @@ func (s *session) warm(kind int, content []item) {
 	}
 	other := s.subs[warmed]
 	for _, c := range content {
-		r, ok := other.records[c.name]
-		if !ok || r.body == nil || s.subs[kind].records[c.name].body == nil {
+		r, ok := other.records.get(c.name)
+		if !ok || r.body == nil || s.subs[kind].records.of(c.name).body == nil {
 			continue
 		}
 		r.force = true
-		other.records[c.name] = r
+		other.records.put(c.name, r)
 		other.dirty[c.name] = struct{}{}
 	}
 }
 
 // hold notes that the client was sent b.
 func (sub *subscription) hold(name string, b *body) {
-	r := sub.records[name]
+	r := sub.records.of(name)
 	if !same(r.body, b) {
 		if r.body != nil && r.body != forgotten {
 			sub.told = sub.told.minus(name, r.body)
@@ -377,20 +367,20 @@ func (sub *subscription) hold(name string, b *body) {
 		r.acked, r.rejected = false, false
 	}
 	r.body = b
-	sub.records[name] = r
+	sub.records.put(name, r)
 }
 
 // letGo notes that the client does not hold name any more.
 func (sub *subscription) letGo(name string) {
-	r := sub.records[name]
+	r := sub.records.of(name)
 	if r.body != nil && r.body != forgotten {
 		sub.told = sub.told.minus(name, r.body)
 	}
 	if !r.named {
-		delete(sub.records, name)
+		sub.records.remove(name)
 		return
 	}
-	sub.records[name] = record{named: true}
+	sub.records.put(name, record{named: true})
 }
 
 // adopt takes over what the client held when it came, now that the view is known.
@@ -408,19 +398,19 @@ func (sub *subscription) adopt(set *set) {
 		sub.resume = ""
 	}
 	for name, version := range sub.initial {
-		r, known := sub.records[name]
+		r, known := sub.records.get(name)
 		if !known && !sub.wildcard {
 			continue
 		}
 		r.force = false
-		sub.records[name] = r
+		sub.records.put(name, r)
 		if b := set.bodies[name]; b != nil && b.version == version {
 			sub.hold(name, b)
 			sub.took(name, b)
 			continue
 		}
 		r.body = forgotten
-		sub.records[name] = r
+		sub.records.put(name, r)
 		sub.dirty[name] = struct{}{}
 	}
 	sub.initial = nil
@@ -428,8 +418,8 @@ func (sub *subscription) adopt(set *set) {
 
 // took notes that the client accepted b.
 func (sub *subscription) took(name string, b *body) {
-	if r, ok := sub.records[name]; ok && same(r.body, b) {
+	if r, ok := sub.records.get(name); ok && same(r.body, b) {
 		r.acked, r.rejected = true, false
-		sub.records[name] = r
+		sub.records.put(name, r)
 	}
 }

@@ -219,7 +219,7 @@ func (v *View) leave(st *stream) {
 		if sub == nil {
 			continue
 		}
-		for name, r := range sub.records {
+		for name, r := range sub.records.all() {
 			if r.named {
 				v.sets[kind].drop(name, st)
 			}
