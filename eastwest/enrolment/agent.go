@@ -208,6 +208,16 @@ func (a *Agent) Hurry() {
 	}
 }
 
+// Refused is to be told why a connection to a hub failed: it is what identity.Credentials wants. When the hub does not
+// accept the certificate, or its own is signed by somebody unknown, it is time for another one.
+func (a *Agent) Refused(err error) {
+	switch identity.ReasonOf(err) {
+	case identity.ReasonRefusedByPeer, identity.ReasonWrongCA:
+		a.Hurry()
+	default:
+	}
+}
+
 // Run gets a certificate and keeps it fresh until ctx ends. What goes wrong is logged, and tried again, for as long as it
 // takes: a certificate outlives a hub that is away for weeks.
 func (a *Agent) Run(ctx context.Context) error {

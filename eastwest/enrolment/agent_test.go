@@ -147,7 +147,18 @@ func TestAgentRevoked(t *testing.T) {
 		pass(time.Hour)
 		h.set(func(h *hub) { h.revoked["m1"] = time.Now() })
 		revoked := time.Now()
-		agent.Hurry()
+		// The feed of the agent is thrown out; it tells the agent why.
+		feed, err := grpc.NewClient("passthrough:///hub:15010", grpc.WithContextDialer(h.dial),
+			grpc.WithTransportCredentials(identity.Credentials(identity.HubClient{Own: agent, Roots: agent}.Config(), agent.Refused)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := enrolmentpb.Renew(t.Context(), feed, &enrolmentpb.RenewRequest{Request: csr(t)}); err == nil {
+			t.Error("a revoked certificate is accepted")
+		}
+		if err := feed.Close(); err != nil {
+			t.Error(err)
+		}
 		synctest.Wait()
 		if got := issued(t, agent); got.Before(revoked) {
 			t.Errorf("it was issued %s before the revocation", revoked.Sub(got))

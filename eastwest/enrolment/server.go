@@ -56,6 +56,9 @@ type Options struct {
 	Identify func(*peer.Peer) (identity.ID, error)
 	// ClusterID returns the id in the clusterset of a KubeFedCluster by its name, once it is known.
 	ClusterID func(name string) (string, bool)
+	// Joined tells whether a cluster has an id. Who is in one that has left gets no certificate any more; nil means that
+	// only what was revoked ends that.
+	Joined func(id string) bool
 	// Tokens are the join tokens; nil means that there are none.
 	Tokens *Tokens
 	// Reviewer asks clusters about tokens of their ServiceAccounts; nil means that such are not taken. Account is the one
@@ -149,6 +152,9 @@ func (s *Server) Renew(ctx context.Context, request *enrolmentpb.RenewRequest) (
 	return s.serve(ctx, by, func(context.Context) (given, error) {
 		if id.Cluster == "" || !slices.Contains(s.options.Roles, id.Role) {
 			return given{}, deny(outcomeDenied, "the certificate of %s is not renewed here", id)
+		}
+		if s.options.Joined != nil && !s.options.Joined(id.Cluster) {
+			return given{}, deny(outcomeDenied, "no cluster that is joined has the id %q", id.Cluster)
 		}
 		asked, err := ParseRequest(request.GetRequest())
 		if err != nil {

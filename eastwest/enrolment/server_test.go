@@ -332,12 +332,14 @@ func TestRenew(t *testing.T) {
 		"Client":  {reason: "The hub makes those of clients itself.", who: identity.ClusterID(td, "m1", identity.RoleClient), code: "PermissionDenied"},
 		"Admin":   {reason: "An admin's is for a day.", who: identity.AdminID(td), code: "PermissionDenied"},
 		"Hub":     {reason: "A hub does not ask.", who: identity.HubID(td), code: "PermissionDenied"},
+		"Left":    {reason: "Its cluster has left, or has another id now.", who: identity.ClusterID(td, "gone", identity.RoleGateway), code: "PermissionDenied"},
 		"Revoked": {reason: "It is not good any more.", refused: errors.New("revoked"), code: "Unauthenticated"},
 		"Rubbish": {reason: "Nothing to sign.", who: identity.ClusterID(td, "m1", identity.RoleGateway), code: "InvalidArgument", request: func(*testing.T) []byte { return nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, stop := newHub(t, func(o *enrolment.Options) {
 				o.Identify = func(*peer.Peer) (identity.ID, error) { return tc.who, tc.refused }
+				o.Joined = func(id string) bool { return id == "m1" || id == "m2" }
 			})
 			defer stop()
 			request := &enrolmentpb.RenewRequest{}

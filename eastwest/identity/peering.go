@@ -1,10 +1,8 @@
 package identity
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"net"
 	"slices"
 	"time"
 
@@ -12,7 +10,6 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
-	"google.golang.org/grpc/credentials"
 )
 
 // Peering says how gateways of different clusters prove to each other who they are: by TLS 1.3 on both sides, with
@@ -87,40 +84,4 @@ func (p Peering) check(state *tls.ConnectionState, usage x509.ExtKeyUsage) (ID, 
 		return ID{}, time.Time{}, refuse(ReasonProtocol, "%s speaks %q, wanted is one of %q", id, state.NegotiatedProtocol, p.ALPN)
 	}
 	return id, issued, nil
-}
-
-// Credentials returns what a gRPC server with a configuration needs. refused is told the error of each handshake that
-// failed: Refusals.Count is what to give.
-func Credentials(config *tls.Config, refused func(error)) credentials.TransportCredentials {
-	return watched{TransportCredentials: credentials.NewTLS(config), refused: refused}
-}
-
-// watched tells somebody of failed handshakes.
-type watched struct {
-	credentials.TransportCredentials
-
-	refused func(error)
-}
-
-// ServerHandshake makes the handshake.
-func (w watched) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	secure, info, err := w.TransportCredentials.ServerHandshake(conn)
-	if err != nil {
-		w.refused(err)
-	}
-	return secure, info, err
-}
-
-// ClientHandshake makes the handshake.
-func (w watched) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	secure, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, conn)
-	if err != nil {
-		w.refused(err)
-	}
-	return secure, info, err
-}
-
-// Clone implements credentials.TransportCredentials.
-func (w watched) Clone() credentials.TransportCredentials {
-	return watched{TransportCredentials: w.TransportCredentials.Clone(), refused: w.refused}
 }
