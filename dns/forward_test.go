@@ -1,6 +1,7 @@
 package dns_test
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -93,5 +94,64 @@ func TestForwardFails(t *testing.T) {
 	m := unpack(t, r.Wait(t.Context(), nil, pack(t, edns(question("www.example.net.", miekg.TypeA))), udp))
 	if m.Rcode != miekg.RcodeServerFailure || !cmp.Equal(edes(m), []uint16{miekg.ExtendedErrorCodeNoReachableAuthority}) {
 		t.Errorf("got\n%s", m)
+	}
+}
+
+// TestForwardOnlyForThoseWhoBelongHere holds that the server is no open resolver (RFC 5358).
+func TestForwardOnlyForThoseWhoBelongHere(t *testing.T) {
+	upstream := forwarding(t, func(response *miekg.Msg) {
+		rr, err := miekg.NewRR("www.example.net. 60 A 192.0.2.1")
+		if err != nil {
+			t.Error(err)
+		}
+		response.Answer = []miekg.RR{rr}
+	})
+	given := func(o *dns.Options) {
+		o.ForwardFor = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+	}
+	all := func(o *dns.Options) { o.ForwardFor = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }
+	for i, row := range []struct {
+		reason, peer string
+		more         func(*dns.Options)
+		good         bool
+	}{
+		{"a pod", "10.1.2.3", nil, true},
+		{"this machine", "127.0.0.1", nil, true},
+		{"this machine, over IPv6", "::1", nil, true},
+		{"a private network over IPv6", "fd00::1", nil, true},
+		{"IPv4 within IPv6", "::ffff:192.168.1.1", nil, true},
+		{"a stranger", "198.51.100.1", nil, false},
+		{"a stranger over IPv6", "2001:db8::1", nil, false},
+		{"just outside of a private network", "172.32.0.1", nil, false},
+		{"a network that is given", "203.0.113.9", given, true},
+		{"also over IPv6", "2001:db8::1", given, true},
+		{"private ones are then not", "10.1.2.3", given, false},
+		{"everybody, for who wants that", "198.51.100.1", all, true},
+	} {
+		more := []func(*dns.Options){upstream}
+		if row.more != nil {
+			more = append(more, row.more)
+		}
+		r := responder(t, more...)
+		from := udp
+		from.Peer = netip.AddrPortFrom(netip.MustParseAddr(row.peer), 4242)
+		message := pack(t, edns(question(fmt.Sprintf("w%d.example.net.", i), miekg.TypeA)))
+		out := r.Respond(make([]byte, 0, 512), message, from)
+		if row.good {
+			if out != nil {
+				t.Errorf("%s: is answered at once", row.reason)
+			}
+			out = r.Wait(t.Context(), nil, message, from)
+		}
+		m := unpack(t, out)
+		if row.good != (m.Rcode == 0 && len(m.Answer) == 1 && m.RecursionAvailable) {
+			t.Errorf("%s: got\n%s", row.reason, m)
+		}
+		if !row.good && (m.Rcode != miekg.RcodeRefused || m.RecursionAvailable || !cmp.Equal(edes(m), []uint16{miekg.ExtendedErrorCodeProhibited})) {
+			t.Errorf("%s: got\n%s", row.reason, m)
+		}
+		if own := ask(t, r, question("web.shop.svc."+apex, miekg.TypeA), from); len(own.Answer) != 1 || own.RecursionAvailable != row.good {
+			t.Errorf("%s: names of ours are for everybody, got\n%s", row.reason, own)
+		}
 	}
 }

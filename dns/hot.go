@@ -39,14 +39,14 @@ func (r *Responder) hot(dst []byte, q *query, from *listen.Source, fresh bool, n
 	}
 	of := r.views.of(from)
 	tree := r.views.current(of)
-	match := tree.Find(q.name())
-	if !r.plainly(tree, &match) {
+	match := tree.FindType(q.name(), q.rrtype)
+	if !r.plainly(tree, &match, from) {
 		return dst, false
 	}
-	p := response{out: dst, base: len(dst), random: sample(q.id, from.Peer.Port()), flags: flagQR | q.flags&(flagRD|flagCD) | r.recursion}
+	p := response{out: dst, base: len(dst), random: random(q.id, from), flags: flagQR | q.flags&(flagRD|flagCD) | r.recursion(from)}
 	p.cut = r.options.Static == nil
-	p.limit = p.base + q.limit(from.Transport) - q.optSize(r.edeOf(match.Kind))
-	p.ede = r.edeOf(match.Kind)
+	p.ede = r.edeOf(match.Kind) // once: it may change meanwhile
+	p.limit = p.base + q.limit(from.Transport) - q.optSize(p.ede)
 	p.out = append(p.out, make([]byte, headerSize)...)
 	p.out = append(p.out, q.question...)
 	p.answer(q, &match)
@@ -66,12 +66,12 @@ func (r *Responder) hot(dst []byte, q *query, from *listen.Source, fresh bool, n
 }
 
 // plainly tells whether the hot path answers what was found.
-func (r *Responder) plainly(tree *zone.Tree, match *zone.Match) bool {
+func (r *Responder) plainly(tree *zone.Tree, match *zone.Match, from *listen.Source) bool {
 	switch match.Kind {
 	case zone.Exists, zone.Missing:
 		return tree.Sequence() != 0 || r.options.Static != nil
 	case zone.Outside:
-		return r.options.Forward == nil
+		return !r.forwards(from)
 	default:
 		return false
 	}
@@ -80,6 +80,8 @@ func (r *Responder) plainly(tree *zone.Tree, match *zone.Match) bool {
 // edeOf returns the extended error of a response, or -1.
 func (r *Responder) edeOf(kind zone.Kind) int {
 	switch {
+	case kind == zone.Outside && r.options.Forward != nil:
+		return int(miekg.ExtendedErrorCodeProhibited)
 	case kind == zone.Outside:
 		return int(miekg.ExtendedErrorCodeNotAuthoritative)
 	case r.stale.Load():

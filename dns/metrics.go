@@ -89,8 +89,8 @@ func newMetrics(current func() state) *metrics {
 		state: current,
 		about: []*prometheus.Desc{
 			queriesDesc:      desc("queries_total", "Queries answered.", "zone", "type", "rcode", "transport"),
-			sequenceDesc:     desc("snapshot_sequence", "Sequence of the snapshot that answers come from."),
-			ageDesc:          desc("snapshot_age_seconds", "Time since the newest snapshot arrived."),
+			sequenceDesc:     desc("snapshot_sequence", "Number of the snapshot that answers come from: nanoseconds since 1970, in steps of 2^22. The serial number of a zone is that of its last change, divided by 2^22, modulo 2^32."),
+			ageDesc:          desc("snapshot_age_seconds", "Time since the snapshot was made that answers come from: since something changed last."),
 			staleDesc:        desc("stale", "1 while nobody vouches for the snapshot."),
 			staleAnswersDesc: desc("stale_answers_total", "Answers given while nobody vouched for the snapshot."),
 			treesDesc:        desc("views", "Views of askers that are kept up to date."),

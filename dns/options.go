@@ -34,25 +34,51 @@ type Options struct {
 	// Unused is for how long a view is kept up to date that nobody asks for: 10 min. The default asker's always is.
 	Unused time.Duration
 
-	Version  string // answers version.bind; empty: REFUSED
-	Hostname string // answers hostname.bind and NSID; empty: REFUSED, and no NSID
+	Version  string // answers version.bind, at most MaxText octets; empty: REFUSED
+	Hostname string // answers hostname.bind and NSID, at most MaxHostname octets; empty: REFUSED, and no NSID
 
 	RateLimit RateLimit
 	// CookieSecrets are shared by servers with the same address; the first makes cookies, all are good. Without any, the
 	// server has a random one that it changes daily.
 	CookieSecrets [][16]byte
 
-	Forward  *forward.Forwarder // for names in no zone of ours; nil: REFUSED
-	Transfer *transfer.Server   // to secondaries; nil: REFUSED
-	Sign     *sign.Signer       // signs answers for those who want that; nil: nobody does
+	Forward *forward.Forwarder // for names in no zone of ours; nil: REFUSED
+	// ForwardFor are the networks of those for whom names are forwarded; others are refused, so that the server is not of use to
+	// strangers (RFC 5358). Empty: Private.
+	ForwardFor []netip.Prefix
+
+	Transfer *transfer.Server // to secondaries; nil: REFUSED
+	Sign     *sign.Signer     // signs answers for those who want that; nil: nobody does
 
 	Now func() time.Time // time.Now
 	Log logr.Logger      // zero: none
 }
 
+// The longest texts of Options, in octets. MaxText is that of a string in a TXT (RFC 1035, 3.3.14); NSID is in any response
+// that asks for it, which has to stay small.
+const (
+	MaxText     = 255
+	MaxHostname = 128
+)
+
+// Private returns the networks that nobody outside can ask from: loopback, link-local and private ones (RFC 1918, RFC 4193, RFC
+// 6598).
+func Private() []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range []string{
+		"127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
+	} {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
 func (o Options) orDefault() Options {
 	o.Views = cmp.Or(o.Views, 64)
 	o.Unused = cmp.Or(o.Unused, 10*time.Minute)
+	if len(o.ForwardFor) == 0 {
+		o.ForwardFor = Private()
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -56,7 +56,9 @@ func (r *Responder) pack(dst []byte, q *request, a *answer) []byte {
 	h := out[p.base:]
 	binary.BigEndian.PutUint16(h, q.msg.Id)
 	binary.BigEndian.PutUint16(h[2:], a.flags|uint16(a.rcode&0xf))
-	binary.BigEndian.PutUint16(h[4:], 1)
+	if len(q.question) > 0 {
+		h[5] = 1
+	}
 	for i, n := range counts {
 		binary.BigEndian.PutUint16(h[6+2*i:], uint16(n)) //nolint:gosec // as many as fit
 	}

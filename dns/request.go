@@ -53,8 +53,11 @@ func (q *request) read() error {
 	if length == 0 || len(body) < length+4 {
 		return errFormat
 	}
-	err := q.msg.Unpack(q.message)
-	if err != nil || len(q.msg.Question) != 1 {
+	options, err := layout(q.message)
+	if err == nil {
+		err = q.msg.Unpack(q.message)
+	}
+	if err != nil || len(q.msg.Question) != 1 || !strictSubnets(options) {
 		return errFormat
 	}
 	q.question = body[:length+4]
@@ -176,7 +179,7 @@ func (a *answer) options(dst []byte, q *request) []byte {
 	if q.cookie != nil {
 		dst = a.cookies.appendCookie(dst, q.cookie, q.fresh, q.from.Peer.Addr(), q.now)
 	}
-	if q.nsid && a.hostname != "" {
+	if q.nsid && a.hostname != "" && len(a.hostname) <= MaxHostname {
 		dst = appendOption(dst, miekg.EDNS0NSID, []byte(a.hostname))
 	}
 	if a.subnet {

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"slices"
 
 	miekg "github.com/miekg/dns"
@@ -17,7 +18,7 @@ const maxAliases = 8
 // inZones answers from our zones, and reports false when none has the name.
 func (r *Responder) inZones(q *request, a *answer) bool {
 	tree := r.views.current(r.views.of(q.from))
-	match := tree.Find(q.wire)
+	match := tree.FindType(q.wire, q.rrtype)
 	if match.Kind == zone.Outside {
 		return false
 	}
@@ -25,7 +26,7 @@ func (r *Responder) inZones(q *request, a *answer) bool {
 		if network, ok := q.network(); ok {
 			of, scope := r.views.ofSubnet(network)
 			tree = r.views.current(of)
-			match = tree.Find(q.wire)
+			match = tree.FindType(q.wire, q.rrtype)
 			a.subnet, a.scope = true, scope
 		}
 	}
@@ -39,7 +40,7 @@ func (r *Responder) inZones(q *request, a *answer) bool {
 	}
 	a.flags |= flagAA
 	w := walk{
-		r: r, tree: tree, q: q, a: a, random: sample(q.msg.Id, q.from.Peer.Port()), signs: q.do && r.options.Sign != nil,
+		r: r, tree: tree, q: q, a: a, random: random(q.msg.Id, q.from), signs: q.do && r.options.Sign != nil,
 	}
 	w.cut = r.options.Static == nil && (!w.signs || q.from.Transport.Stream())
 	w.run(q.msg.Question[0].Name, q.wire, match)
@@ -63,8 +64,10 @@ type walk struct {
 
 // run adds the records for a name, and for those to which it points.
 func (w *walk) run(owner string, wire []byte, match zone.Match) {
+	var seen [][]byte
 	for range maxAliases {
 		w.owner, w.match = owner, match
+		seen = append(seen, wire)
 		target := w.step(wire)
 		if target == "" {
 			return
@@ -73,8 +76,11 @@ func (w *walk) run(owner string, wire []byte, match zone.Match) {
 		if wire, err = zone.Wire(target); err != nil {
 			return
 		}
+		if slices.ContainsFunc(seen, func(name []byte) bool { return bytes.Equal(name, wire) }) {
+			return // aliases that go round
+		}
 		owner = target
-		if match = w.tree.Find(wire); match.Kind == zone.Outside {
+		if match = w.tree.FindType(wire, w.q.rrtype); match.Kind == zone.Outside {
 			w.match = match
 			return // the resolver goes on by itself
 		}

@@ -3,6 +3,8 @@ package dns
 import (
 	"context"
 	"encoding/binary"
+	"math"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,8 +30,8 @@ type Responder struct {
 	arrived atomic.Int64 // when the newest snapshot did, in nanoseconds
 	// external are the zones whose answers depend on networks.
 	external map[string]bool
-	// recursion is the flag RA, if names outside are forwarded.
-	recursion uint16
+	// forwardFor has the networks for whom names outside are forwarded.
+	forwardFor prefixes[bool]
 }
 
 var (
@@ -46,9 +48,11 @@ func New(o Options) *Responder {
 		limiter: newLimiter(o.RateLimit, o.Now()), external: map[string]bool{},
 	}
 	r.metrics = newMetrics(r.state)
-	if o.Forward != nil {
-		r.recursion = flagRA
+	allowed := map[netip.Prefix]bool{}
+	for _, network := range o.ForwardFor {
+		allowed[network] = true
 	}
+	r.forwardFor = newPrefixes(allowed)
 	r.views.make, r.views.remember = r.tree, o.Transfer != nil
 	snapshot := &clusterset.Snapshot{}
 	if o.Snapshots != nil {
@@ -70,6 +74,24 @@ func zoneName(name string) string {
 		return name
 	}
 	return zone.Presentation(wire)
+}
+
+// forwards tells whether names outside are forwarded for who sent a query.
+func (r *Responder) forwards(from *listen.Source) bool {
+	if r.options.Forward == nil {
+		return false
+	}
+	peer := from.Peer.Addr().Unmap()
+	_, _, allowed := r.forwardFor.find(peer, peer.BitLen())
+	return allowed
+}
+
+// recursion returns the flag RA, if names outside are forwarded.
+func (r *Responder) recursion(from *listen.Source) uint16 {
+	if r.forwards(from) {
+		return flagRA
+	}
+	return 0
 }
 
 // tree makes the tree of an asker.
@@ -145,7 +167,7 @@ func (r *Responder) Collector() prometheus.Collector { return r.metrics }
 // Respond implements listen.Handler.
 func (r *Responder) Respond(dst, message []byte, from listen.Source) []byte {
 	var begin time.Time
-	timed := len(message) > 1 && sample(idOf(message), from.Peer.Port())%sampled == 0
+	timed := sample(idOf(message), from.Peer.Port())%sampled == 0
 	if timed {
 		begin = r.now()
 	}
@@ -223,12 +245,32 @@ func (r *Responder) truncated(dst, message []byte, q *query, kind kind, from *li
 	return p.out
 }
 
-func idOf(message []byte) uint16 { return binary.BigEndian.Uint16(message) }
+// idOf returns the id of a message; 0 of what is too short to have one.
+func idOf(message []byte) uint16 {
+	if len(message) < 2 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(message)
+}
+
+// made returns when the snapshot was made, which its number says; when it arrived, if the number is that of somebody who counts
+// otherwise.
+func (r *Responder) made() time.Time {
+	arrived := time.Unix(0, r.arrived.Load())
+	made := time.Unix(0, int64(min(r.Sequence(), math.MaxInt64)))
+	if made.After(arrived) || arrived.Sub(made) > credible {
+		return arrived
+	}
+	return made
+}
+
+// credible is the age up to which the number of a snapshot is taken for a time.
+const credible = 10 * 365 * 24 * time.Hour
 
 func (r *Responder) state() state {
 	s := state{
 		sequence: r.Sequence(), trees: float64(r.views.kept()), tapLost: r.tap.Lost(),
-		age: r.now().Sub(time.Unix(0, r.arrived.Load())).Seconds(),
+		age: r.now().Sub(r.made()).Seconds(),
 	}
 	if r.stale.Load() {
 		s.stale = 1

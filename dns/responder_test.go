@@ -334,6 +334,8 @@ ns 60 A 192.0.2.1
 alias 60 CNAME chain
 chain 60 CNAME x.wild
 loop 60 CNAME loop
+round 60 CNAME about
+about 60 CNAME round
 away 60 CNAME www.example.net.
 gone 60 CNAME nobody
 sub 60 NS ns.sub
@@ -354,7 +356,8 @@ www.new 60 A 192.0.2.4
 		{"and has no other types", "a.wild.example.org.", miekg.TypeAAAA, 0, true, "|SOA|"},
 		{"aliases are followed to the end", "alias.example.org.", miekg.TypeA, 0, true, "CNAME CNAME A||"},
 		{"unless they are what is asked for", "alias.example.org.", miekg.TypeCNAME, 0, true, "CNAME||"},
-		{"an alias of itself ends somewhere", "loop.example.org.", miekg.TypeA, 0, true, strings.TrimSpace(strings.Repeat("CNAME ", 8)) + "||"},
+		{"an alias of itself is there once", "loop.example.org.", miekg.TypeA, 0, true, "CNAME||"},
+		{"so is each of a circle", "round.example.org.", miekg.TypeA, 0, true, "CNAME CNAME||"},
 		{"outside of our zones the resolver goes on", "away.example.org.", miekg.TypeA, 0, true, "CNAME||"},
 		{"the code is that of the last name", "gone.example.org.", miekg.TypeA, miekg.RcodeNameError, true, "CNAME|SOA|"},
 		{"below a cut is a referral with glue", "x.sub.example.org.", miekg.TypeA, 0, false, "|NS|A"},

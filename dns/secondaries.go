@@ -77,7 +77,7 @@ func (r *Responder) Stream(message []byte, from listen.Source, send func([]byte)
 		return false, nil
 	}
 	r.metrics.count(r.metrics.zone(apex.Name()), q.rrtype, miekg.RcodeSuccess, &from)
-	now := transfer.Zone{Tree: tree, Apex: apex, Before: r.views.history(r.views.of(&from))}
+	now := transfer.Zone{Tree: tree, Apex: apex, Before: r.views.history(r.views.of(&from)), To: from.Peer.Addr()}
 	return true, r.options.Transfer.Send(&q.msg, signature, now, send)
 }
 

@@ -18,6 +18,10 @@ func signedType(rrtype uint16) bool {
 // false for everything else.
 func (w *walk) ownSigned() bool {
 	signer := w.r.options.Sign
+	if signer != nil && w.match.Kind == zone.Delegated && w.q.rrtype == miekg.TypeDS && w.ours(w.match.Node) {
+		w.a.answer = []miekg.RR{signer.DS(w.owner)}
+		return true
+	}
 	if signer == nil || !w.exists() || len(w.a.answer) > 0 {
 		return false
 	}
@@ -33,6 +37,16 @@ func (w *walk) ownSigned() bool {
 	}
 	w.a.answer = signer.Apex(w.owner, w.q.rrtype)
 	return w.a.answer != nil
+}
+
+// ours tells whether the zone below a cut is one of this tree, and so signed with the same key.
+func (w *walk) ours(cut *zone.Node) bool {
+	for apex := range w.tree.Zones() {
+		if apex.Name() == cut.Name() {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *walk) exists() bool {
@@ -143,11 +157,12 @@ func (w *walk) follows(all []miekg.RR, n int) bool {
 	return ok && before.TypeCovered == miekg.TypeDNAME
 }
 
-// zoneOf returns the zone of a record: the longest that its owner is in; of a DS that of the parent, which has the cut.
+// zoneOf returns the zone of a record: the longest that its owner is in; at a cut to another one of our zones, that of the
+// parent, where the DS is and the NSEC that says which types are at the cut (RFC 4035, 2.4).
 func (w *walk) zoneOf(header *miekg.RR_Header) string {
-	best := "."
+	best, above := ".", header.Rrtype == miekg.TypeDS || header.Rrtype == miekg.TypeNSEC && w.match.Kind == zone.Delegated
 	for apex := range w.tree.Zones() {
-		if name := apex.Name(); miekg.IsSubDomain(name, header.Name) && len(name) > len(best) {
+		if name := apex.Name(); miekg.IsSubDomain(name, header.Name) && len(name) > len(best) && (!above || len(name) < len(header.Name)) {
 			best = name
 		}
 	}

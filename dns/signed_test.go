@@ -209,3 +209,14 @@ func TestTooLongToDeny(t *testing.T) {
 		t.Errorf("nothing can be said of a name that no other can follow, got\n%s", m)
 	}
 }
+
+// TestSignedOddNames asks for names whose form for people is longer than they are.
+func TestSignedOddNames(t *testing.T) {
+	r := responder(t, signing(t))
+	for _, label := range []string{strings.Repeat(`\001`, 30), strings.Repeat(`\.`, 63), `\000`, `\"\(\@`, strings.Repeat(`\255`, 63)} {
+		m := ask(t, r, wanting(label+".svc."+apex, miekg.TypeA), tcp)
+		if got := validate(t, r, m); got != "|SOA RRSIG NSEC RRSIG" {
+			t.Errorf("%s: got %s", label, got)
+		}
+	}
+}

@@ -21,11 +21,13 @@ func (r *Responder) slow(ctx context.Context, dst, message []byte, from listen.S
 	switch {
 	case flags&opcodeMask != 0:
 		return r.bare(dst, message, &from, miekg.RcodeNotImplemented)
+	case binary.BigEndian.Uint64(message[4:]) == 1:
+		return r.hello(dst, message, &from, flags)
 	case binary.BigEndian.Uint16(message[4:]) != 1:
 		return r.bare(dst, message, &from, miekg.RcodeFormatError)
 	}
 	q := &request{message: message, from: &from, now: r.now()}
-	a := &answer{flags: flagQR | flags&(flagRD|flagCD) | r.recursion, hostname: r.options.Hostname, cookies: r.cookies}
+	a := &answer{flags: flagQR | flags&(flagRD|flagCD) | r.recursion(&from), hostname: r.options.Hostname, cookies: r.cookies}
 	switch err := q.read(); {
 	case q.question == nil:
 		return r.bare(dst, message, &from, miekg.RcodeFormatError)
@@ -44,6 +46,32 @@ func (r *Responder) slow(ctx context.Context, dst, message []byte, from listen.S
 	if q.signature != nil {
 		dst = signed(dst, base, q.signature)
 	}
+	r.countSlow(q, a, dst[base:])
+	return dst
+}
+
+// hello answers a query without a question and with a cookie, by which clients get a server's cookie or find out whether theirs
+// is good (RFC 7873, 5.4). Anything else of that kind is malformed.
+func (r *Responder) hello(dst, message []byte, from *listen.Source, flags uint16) []byte {
+	q := &request{message: message, from: from, now: r.now(), size: minUDP}
+	a := &answer{flags: flagQR | flags&(flagRD|flagCD) | r.recursion(from), cookies: r.cookies}
+	_, err := layout(message)
+	if err == nil {
+		err = q.msg.Unpack(message)
+	}
+	if err == nil {
+		err = q.readOPT()
+	}
+	switch {
+	case errors.Is(err, errVersion):
+		a.rcode = miekg.RcodeBadVers
+	case err != nil || q.cookie == nil:
+		return r.bare(dst, message, from, miekg.RcodeFormatError)
+	default:
+		_, q.fresh = r.cookies.check(q.cookie, from.Peer.Addr(), q.now)
+	}
+	base := len(dst)
+	dst = r.pack(dst, q, a)
 	r.countSlow(q, a, dst[base:])
 	return dst
 }
@@ -137,15 +165,19 @@ func (r *Responder) chaos(q *request, a *answer) {
 	a.flags = a.flags&^flagRA | flagAA
 	if q.rrtype == miekg.TypeTXT || q.rrtype == miekg.TypeANY {
 		header := miekg.RR_Header{Name: q.msg.Question[0].Name, Rrtype: miekg.TypeTXT, Class: miekg.ClassCHAOS}
-		a.answer = []miekg.RR{&miekg.TXT{Hdr: header, Txt: []string{text[:min(len(text), 255)]}}}
+		a.answer = []miekg.RR{&miekg.TXT{Hdr: header, Txt: []string{text[:min(len(text), MaxText)]}}}
 	}
 }
 
 // forward says what an upstream says. It reports false when that takes time and wait is not set.
 func (r *Responder) forward(ctx context.Context, q *request, a *answer, wait bool) bool {
 	f := r.options.Forward
-	if f == nil {
+	switch {
+	case f == nil:
 		a.refuse(miekg.ExtendedErrorCodeNotAuthoritative)
+		return true
+	case !r.forwards(q.from):
+		a.refuse(miekg.ExtendedErrorCodeProhibited)
 		return true
 	}
 	if q.msg.RecursionDesired = a.flags&flagRD != 0; !q.msg.RecursionDesired {

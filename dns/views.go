@@ -106,6 +106,9 @@ func (v *views) ofSubnet(network netip.Prefix) (found *view, scope int) {
 	if !ok {
 		found = v.outside
 	}
+	if network.Bits() == 0 {
+		return found, 0 // who tells no network gets what holds for all (RFC 7871, 7.1.2 and 7.2.1)
+	}
 	return found, v.regions.scope(network.Addr(), bits)
 }
 
@@ -152,9 +155,20 @@ func (v *views) follow(snapshot *clusterset.Snapshot) {
 	for _, of := range v.all {
 		if old := of.tree.Load(); old != nil {
 			of.tree.Store(v.make(old, snapshot, of.asker))
-			of.note(old, v.remember)
+			of.note(old, v.remember && renumbered(old, of.tree.Load()))
 		}
 	}
+}
+
+// renumbered tells whether any zone has another serial number: else a secondary has nothing to ask for.
+func renumbered(old, now *zone.Tree) bool {
+	serials := func(tree *zone.Tree) (all []uint32) {
+		for apex := range tree.Zones() {
+			all = append(all, apex.Serial())
+		}
+		return all
+	}
+	return !slices.Equal(serials(old), serials(now))
 }
 
 // note keeps a tree that is no longer the newest.

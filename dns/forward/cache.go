@@ -29,23 +29,20 @@ func keyOf(query *dns.Msg) key {
 	return key{strings.ToLower(q.Name), q.Qtype, q.Qclass, opt != nil && opt.Do(), !query.CheckingDisabled}
 }
 
-// entry is an answer in wire form.
+// entry is an answer in wire form, or why there is none.
 type entry struct {
 	message        []byte
+	err            error
 	since, expires time.Time
 }
 
 // recall returns a remembered answer with the time since taken off its TTLs, or nil.
 func (f *Forwarder) recall(k key) *dns.Msg {
-	held, ok := f.cache.Get(k)
-	if !ok {
+	held := f.held(k)
+	if held == nil || held.err != nil {
 		return nil
 	}
 	now := f.options.Now()
-	if !now.Before(held.expires) {
-		f.cache.Remove(k)
-		return nil
-	}
 	answer := new(dns.Msg)
 	if err := answer.Unpack(held.message); err != nil {
 		f.cache.Remove(k)
@@ -54,6 +51,33 @@ func (f *Forwarder) recall(k key) *dns.Msg {
 	age := uint32(max(now.Sub(held.since), 0) / time.Second) //nolint:gosec // at most Options.MaxTTL
 	eachTTL(answer, func(ttl *uint32) { *ttl -= min(age, *ttl) })
 	return answer
+}
+
+// held returns what is remembered, for as long as it may be used.
+func (f *Forwarder) held(k key) *entry {
+	held, ok := f.cache.Get(k)
+	if ok && !f.options.Now().Before(held.expires) {
+		f.cache.Remove(k)
+		ok = false
+	}
+	if !ok {
+		return nil
+	}
+	return held
+}
+
+// failed returns why a question had no answer a moment ago.
+func (f *Forwarder) failed(k key) error {
+	if held := f.held(k); held != nil {
+		return held.err
+	}
+	return nil
+}
+
+// rememberFailure keeps that no upstream answers.
+func (f *Forwarder) rememberFailure(k key, err error) {
+	now := f.options.Now()
+	f.cache.Add(k, &entry{err: err, since: now, expires: now.Add(failureTTL)})
 }
 
 // remember keeps an answer for as long as it may be kept.
@@ -69,7 +93,7 @@ func (f *Forwarder) remember(k key, answer *dns.Msg) {
 		return
 	}
 	now := f.options.Now()
-	f.cache.Add(k, &entry{message, now, now.Add(ttl)})
+	f.cache.Add(k, &entry{message: message, since: now, expires: now.Add(ttl)})
 }
 
 // lifetime returns for how long an answer may be remembered. One that says that there is nothing has the SOA record's

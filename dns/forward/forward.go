@@ -77,7 +77,7 @@ type flight struct {
 
 // Stats counts what a Forwarder did.
 type Stats struct {
-	Hits      uint64 // questions answered from memory
+	Hits      uint64 // questions answered from memory, or of which it was remembered that nobody answers
 	Misses    uint64 // questions that were not
 	Joined    uint64 // of the misses, those that waited for the same question of somebody else
 	Attempts  uint64 // messages sent upstream
@@ -133,6 +133,12 @@ func (f *Forwarder) Ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	if answer := f.Cached(query); answer != nil {
 		return answer, nil
 	}
+	if err := f.failed(keyOf(query)); err != nil {
+		f.mu.Lock()
+		f.stats.Hits++
+		f.mu.Unlock()
+		return nil, err
+	}
 	under, err := f.join(keyOf(query), query)
 	if err != nil {
 		return nil, err
@@ -173,6 +179,8 @@ func (f *Forwarder) fly(k key, query *dns.Msg, under *flight) {
 	under.answer, under.err = f.ask(ctx, query)
 	if under.err == nil {
 		f.remember(k, under.answer)
+	} else {
+		f.rememberFailure(k, under.err)
 	}
 	f.mu.Lock()
 	delete(f.flights, k)

@@ -24,18 +24,31 @@ type upstream struct {
 	asked []string // transport, type and flags of each query
 }
 
+// pair opens a port of both transports. What is free for one need not be for the other.
+func pair(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	var last error
+	for range 20 {
+		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.Listen("tcp", packets.LocalAddr().String())
+		if err == nil {
+			return packets, listener
+		}
+		last = err
+		_ = packets.Close()
+	}
+	t.Fatal(last)
+	return nil, nil
+}
+
 // serve starts a server; answer fills in the response, and returns false for none.
 func serve(t *testing.T, answer func(transport string, query, response *dns.Msg) bool) *upstream {
 	t.Helper()
 	u := &upstream{}
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", packets.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, listener := pair(t)
 	u.addr = netip.MustParseAddrPort(packets.LocalAddr().String())
 	handle := dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
 		transport := w.RemoteAddr().Network()
@@ -332,5 +345,35 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := forward.New(forward.Options{Upstreams: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}}); err == nil {
 		t.Error("a port is needed")
+	}
+}
+
+// TestSilenceIsRemembered holds that a question which nobody answers is not asked again at once (RFC 9520, 3.2).
+func TestSilenceIsRemembered(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	silent := serve(t, func(string, *dns.Msg, *dns.Msg) bool { return false })
+	f := newForwarder(t, forward.Options{Timeout: 20 * time.Millisecond, Now: func() time.Time { return now }}, silent)
+	ask := func(name string) {
+		t.Helper()
+		if _, err := f.Ask(t.Context(), query(name, dns.TypeA)); err == nil || !strings.Contains(err.Error(), silent.addr.String()) {
+			t.Errorf("the error names the server, got %v", err)
+		}
+	}
+	ask("www.example.org.")
+	ask("WWW.example.org.")
+	if f.Cached(query("www.example.org.", dns.TypeA)) != nil {
+		t.Error("there is an answer")
+	}
+	if n := f.Stats().Attempts; n != 3 {
+		t.Errorf("two questions within a second are %d attempts, want 3", n)
+	}
+	ask("ftp.example.org.")
+	if n := f.Stats().Attempts; n != 6 {
+		t.Errorf("another question is asked: %d attempts, want 6", n)
+	}
+	now = now.Add(time.Second)
+	ask("www.example.org.")
+	if n := f.Stats().Attempts; n != 9 {
+		t.Errorf("a second later it is asked again: %d attempts, want 9", n)
 	}
 }

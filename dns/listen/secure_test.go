@@ -133,3 +133,18 @@ func TestHTTPS(t *testing.T) {
 		t.Errorf("after the end: %+v", got)
 	}
 }
+
+// TestTLSSessionsGoOn connects twice: the second time there is no need for certificates (RFC 7858, 3.4).
+func TestTLSSessionsGoOn(t *testing.T) {
+	server, client := certified(t)
+	client.ServerName, client.ClientSessionCache = "127.0.0.1", tls.NewLRUClientSessionCache(1)
+	s, _ := start(t, listen.Options{TLS: []string{"127.0.0.1:0"}, TLSConfig: server}, listen.HandlerFunc(echo))
+	for _, resumed := range []bool{false, true} {
+		conn := tls.Client(dial(t, "tcp", s.Addrs(listen.TLS)[0]), client)
+		send(t, conn, "a")
+		receive(t, conn) // and with it the ticket
+		if got := conn.ConnectionState().DidResume; got != resumed {
+			t.Errorf("the session was there before: %t, want %t", got, resumed)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -21,6 +22,7 @@ type Server struct {
 	waiter   Waiter   // nil: the handler is none
 	streamer Streamer // nil: the handler is none
 	log      logr.Logger
+	dot      *tls.Config // one for all connections, whose sessions go on then (RFC 8446, 2.2); nil: none
 
 	engines     []*engine
 	listeners   []*listener
@@ -55,6 +57,10 @@ func New(o Options, h Handler) (*Server, error) {
 		options: o, handler: h, log: o.Log,
 		connections: newConnections(o.Connections, o.PerPeer),
 		waiting:     make(chan struct{}, o.Waiting),
+	}
+	if o.TLSConfig != nil {
+		s.dot = o.TLSConfig.Clone()
+		s.dot.NextProtos = []string{"dot"} // RFC 7858; a client that names none is served too
 	}
 	s.waiter, _ = h.(Waiter)
 	s.streamer, _ = h.(Streamer)

@@ -118,9 +118,7 @@ func (st *stream) run() {
 }
 
 func (st *stream) handshake() error {
-	config := st.server.options.TLSConfig.Clone()
-	config.NextProtos = []string{"dot"} // RFC 7858; a client that names none is served too
-	conn := tls.Server(st.conn, config)
+	conn := tls.Server(st.conn, st.server.dot)
 	if err := conn.SetDeadline(time.Now().Add(st.server.options.ReadTimeout)); err != nil {
 		return err
 	}

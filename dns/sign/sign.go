@@ -30,6 +30,7 @@ const (
 	protocol = 3
 
 	maxName = 255 // octets (RFC 1035, 2.3.4)
+	fixedRR = 10  // octets of type, class, TTL and length
 )
 
 // Options say what to sign with. A zero field has the default beside it.
@@ -186,12 +187,12 @@ func (s *Signer) keyOf(zone string, set []dns.RR) (cacheKey, error) {
 	key := cacheKey{owner: strings.ToLower(header.Name), rrtype: header.Rrtype}
 	var packed [][]byte
 	for _, rr := range set {
-		wire := make([]byte, dns.Len(rr))
+		wire := make([]byte, dns.Len(rr)+fixedRR)
 		end, err := dns.PackRR(rr, wire, 0, nil, false)
 		if err != nil {
 			return key, fmt.Errorf("packing the record %s %s: %w", header.Name, dns.TypeToString[header.Rrtype], err)
 		}
-		packed = append(packed, wire[len(header.Name):end])
+		packed = append(packed, wire[ownerLength(wire):end])
 	}
 	slices.SortFunc(packed, slices.Compare) // sets are answered in any order
 	var hash maphash.Hash
@@ -202,6 +203,15 @@ func (s *Signer) keyOf(zone string, set []dns.RR) (cacheKey, error) {
 	}
 	key.sum = hash.Sum64()
 	return key, nil
+}
+
+// ownerLength returns how many octets the owner of a packed record takes. Escapes make that less than what people read.
+func ownerLength(wire []byte) int {
+	n := 0
+	for wire[n] != 0 {
+		n += 1 + int(wire[n])
+	}
+	return n + 1
 }
 
 // Deny returns the NSEC that says which types a name has, and no others; it says that nothing is between the name and the

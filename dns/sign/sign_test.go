@@ -8,6 +8,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -154,4 +156,34 @@ func FuzzParseKey(f *testing.F) {
 			t.Error("a key of another curve")
 		}
 	})
+}
+
+// TestOddOwners has names with escapes: a signature is remembered for the records that it is of, and for no others.
+func TestOddOwners(t *testing.T) {
+	s, err := sign.New(sign.Options{Key: newKey(t, elliptic.P256())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := s.Apex("example.org.", dns.TypeDNSKEY)[0].(*dns.DNSKEY)
+	for _, owner := range []string{`\001\002\003.example.org.`, strings.Repeat(`\001`, 40) + ".example.org.", `a\.b.example.org.`, "."} {
+		for _, data := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.1"} {
+			set := []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 5}, A: net.ParseIP(data)}}
+			zone := "example.org."
+			if owner == "." {
+				zone = "."
+			}
+			signature, err := s.Sign(zone, set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signer := *key
+			signer.Hdr.Name = zone
+			if err := signature.Verify(&signer, set); err != nil {
+				t.Errorf("%s %s: %v", owner, data, err)
+			}
+		}
+	}
+	if stats := s.Stats(); stats.Made != 8 || stats.Remembered != 4 {
+		t.Errorf("%+v, want two made for each name", stats)
+	}
 }

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"iter"
+	"net/netip"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -15,29 +16,32 @@ type Zone struct {
 	Apex *zone.Apex
 	// Before are trees of the same asker from before, of which secondaries may hold the zone.
 	Before []*zone.Tree
+	// To is the address of who asks.
+	To netip.Addr
 }
 
-// contents yields what answers the query.
-func (z *Zone) contents(query *dns.Msg) iter.Seq[dns.RR] {
+// contents yields what answers the query. sent are the versions of the zone that who asks has from this server.
+func (z *Zone) contents(query *dns.Msg, sent versions) iter.Seq[dns.RR] {
 	soa := z.Apex.SOA().RRs(z.Apex.Name())
 	if UpToDate(query, z.Apex) {
 		return slices.Values(soa)
 	}
-	if then, apex := z.before(query); then != nil {
+	if then, apex := z.before(query, sent); then != nil {
 		return chain(slices.Values(soa), difference(then, apex, z), slices.Values(soa))
 	}
 	return chain(slices.Values(soa), whole(z.Tree, z.Apex), slices.Values(soa))
 }
 
-// before returns the tree that an IXFR's sender has the zone of, or nil.
-func (z *Zone) before(query *dns.Msg) (*zone.Tree, *zone.Apex) {
+// before returns the tree that an IXFR's sender has the zone of, or nil. A serial number alone does not tell: a server of
+// another hub, or one that was started otherwise, may have used the same for other records.
+func (z *Zone) before(query *dns.Msg, sent versions) (*zone.Tree, *zone.Apex) {
 	serial, ok := serialOf(query)
 	if !ok {
 		return nil, nil
 	}
 	for _, tree := range z.Before {
 		for apex := range tree.Zones() {
-			if apex.Name() == z.Apex.Name() && apex.Serial() == serial {
+			if apex.Name() == z.Apex.Name() && apex.Serial() == serial && sent.has(serial, tree.Sum(apex)) {
 				return tree, apex
 			}
 		}

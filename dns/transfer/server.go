@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/miekg/dns"
 )
 
@@ -39,13 +40,18 @@ type Server struct {
 	secrets     map[string]string // in base64, by the key's name
 	allowed     map[string]bool   // keys of secondaries
 	secondaries []*secondary
+	sent        *lru.Cache[receiver, versions]
 }
 
 // New returns a server. The error names a secondary whose key is not there, or a key that is there twice.
 func New(o Options) (*Server, error) {
 	o.Rest, o.Timeout = cmp.Or(o.Rest, time.Second), cmp.Or(o.Timeout, 2*time.Second)
 	o.Attempts = cmp.Or(o.Attempts, 5)
-	s := &Server{options: o, secrets: map[string]string{}, allowed: map[string]bool{}}
+	sent, err := lru.New[receiver, versions](maxReceivers)
+	if err != nil {
+		return nil, fmt.Errorf("making a list of who has which zone: %w", err)
+	}
+	s := &Server{options: o, secrets: map[string]string{}, allowed: map[string]bool{}, sent: sent}
 	for _, key := range o.Keys {
 		name := dns.CanonicalName(key.Name)
 		if _, twice := s.secrets[name]; twice {

@@ -15,13 +15,18 @@ const batch = 24 << 10
 // secondary. send may block; its error ends the transfer.
 func (s *Server) Send(query *dns.Msg, from *Signature, z Zone, send func([]byte) error) error {
 	out := envelope{query: query, from: from, send: send}
-	for rr := range z.contents(query) {
+	to := receiver{from.Key(), z.To, z.Apex.Name()}
+	sent := s.versionsOf(to)
+	for rr := range z.contents(query, sent) {
 		if err := out.add(rr); err != nil {
 			return fmt.Errorf("transferring zone %s to the secondary with key %q: %w", z.Apex.Name(), from.Key(), err)
 		}
 	}
 	if err := out.flush(); err != nil {
 		return fmt.Errorf("transferring zone %s to the secondary with key %q: %w", z.Apex.Name(), from.Key(), err)
+	}
+	if !UpToDate(query, z.Apex) {
+		s.sent.Add(to, sent.with(version{z.Apex.Serial(), z.Tree.Sum(z.Apex)}))
 	}
 	return nil
 }

@@ -46,16 +46,44 @@ func (c change) begin() {
 		apex.ns = c.servers(i)
 		c.authority(i, apex)
 	}
+	for i, apex := range c.tree.apexes {
+		if apex.ns != nil {
+			c.cut(i, apex.ns)
+		}
+	}
+}
+
+// cut gives the zone around one, if there is any, the records of the cut between them.
+func (c change) cut(zone int, sets ...*RRset) {
+	apex := c.tree.apexes[zone]
+	around := c.around(zone)
+	if around < 0 {
+		return
+	}
+	at := &Node{name: string(apex.wire), sets: sets, zone: uint16(around), kept: true} //nolint:gosec // few zones
+	at.place = &place{cut: at}
+	apex.cut, apex.around = []*Node{at}, around
+	if ns := at.RRset(dns.TypeNS); ns != nil {
+		for _, target := range ns.Additional() {
+			if target != nil && within(string(target.Name), at.name) && string(target.Name) != at.name {
+				glue := &Node{name: string(target.Name), zone: at.zone, kept: true, place: at.place}
+				for _, set := range []*RRset{target.A, target.AAAA} {
+					if set != nil {
+						glue.sets = append(glue.sets, set)
+					}
+				}
+				apex.cut = append(apex.cut, glue)
+			}
+		}
+	}
 }
 
 // resume takes everything over from the tree before.
 func (c change) resume(old *Tree) {
 	c.tree.names, c.tree.services, c.tree.zones, c.tree.notes = old.names, old.services, old.zones, old.notes
-	for i, apex := range old.apexes {
+	for _, apex := range old.apexes {
 		next := *apex
-		next.serial, next.soa, next.negative = c.tree.serial, nil, nil
 		c.tree.apexes = append(c.tree.apexes, &next)
-		c.authority(i, &next)
 	}
 }
 
@@ -87,7 +115,7 @@ func (c change) zone(name string, p projection) {
 	}
 	p.zone, p.name, p.reserved = len(c.tree.apexes), string(wire), map[string]bool{}
 	c.tree.zones = append(c.tree.zones, p)
-	c.tree.apexes = append(c.tree.apexes, &Apex{name: Presentation(wire), wire: wire, serial: c.tree.serial})
+	c.tree.apexes = append(c.tree.apexes, &Apex{name: Presentation(wire), wire: wire})
 }
 
 // own gives a zone the names that are its own, apart from the apex: first of all, so that services do not get them.
@@ -185,7 +213,7 @@ func (t *Tree) target(name string) *Target {
 	return target
 }
 
-// authority gives an apex its SOA, with the serial number of the tree.
+// authority gives an apex its SOA, with its serial number.
 func (c change) authority(zone int, apex *Apex) {
 	soa := &dns.SOA{
 		Hdr: dns.RR_Header{Name: apex.name, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: c.tree.options.TTL},

@@ -1,14 +1,21 @@
 package zone
 
+import "github.com/miekg/dns"
+
 // change makes a tree from another one. Nobody else sees the tree until it is done.
 type change struct {
 	*edit
 	tree *Tree
+	// touched are the zones with other records or names than before.
+	touched map[int]bool
+	// cuts are the records that files have at the tops of zones inside of theirs, by that zone and type.
+	cuts map[int]map[uint16][]dns.RR
 }
 
 // set puts records at a name, in place of those that are there. It and everything between it and its apex exist from then
 // on, with or without records.
 func (c change) set(name string, zone int, sets []*RRset) {
+	c.touched[zone] = true
 	node, found := c.tree.names.get([]byte(name))
 	if found {
 		next := *node
@@ -26,6 +33,7 @@ func (c change) clear(name string) {
 	if !found {
 		return
 	}
+	c.touched[int(node.zone)] = true
 	if node.children > 0 {
 		next := *node
 		next.sets, next.kept = nil, false

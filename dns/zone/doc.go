@@ -45,11 +45,16 @@
 //
 // # Serial numbers
 //
-// The serial of the SOA is the snapshot's sequence in units of 2²² (4.2 ms, since sequences begin as times in nanoseconds), modulo
-// 2³². A server sees a larger one in RFC 1982's arithmetic for 104 days without contact; SOA's expiry is 7. Builders count on
-// from the time when they started, so where this unit is too coarse Next adds the difference of the sequences to the serial of
-// the tree before: every snapshot has a serial of its own, and a restart jumps ahead as long as there were fewer than 238
-// snapshots per second on average.
+// The serial of a zone's SOA is the number of a snapshot divided by clusterset.Step, modulo 2³²: of the snapshot in which
+// the zone changed last, as far as the sequence of trees shows it, else of the one that the tree was made of. So it does not go back when
+// a server starts again, and what did not change keeps it. Numbers are times, in units of 4.2 ms, and a secondary sees a larger serial in
+// RFC 1982's arithmetic for 104 days without contact; SOA's expiry is 7. Where numbers are no multiples of the unit, or go back, Next counts
+// on from the tree before, so that other records have another serial.
+//
+// # Zones inside of zones
+//
+// Each knows its own names. The one around has the zone cut: the NS of the zone inside, with addresses of servers that are below, in
+// transfers; and in answers what is asked of the parent, which is DS (RFC 4035, section 3.1.4.1).
 //
 // # What does not fit
 //

@@ -159,7 +159,7 @@ func additional(target *zone.Target) string {
 	return strings.Join(text, " ")
 }
 
-// owners lists the names of all zones.
+// owners lists the names of all zones; those that zones have of others inside of them are there once.
 func owners(tree *zone.Tree) []string {
 	var all []string
 	for apex := range tree.Zones() {
@@ -168,7 +168,8 @@ func owners(tree *zone.Tree) []string {
 			return true
 		})
 	}
-	return all
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 type row struct {

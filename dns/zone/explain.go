@@ -39,7 +39,7 @@ func (t *Tree) Explain(name string, rrtype uint16) []Line {
 		x.say(0, "%q %v", name, err)
 		return x.lines
 	}
-	match := t.Find(wire)
+	match := t.FindType(wire, rrtype)
 	x.answer(wire, rrtype, match)
 	if match.Apex != nil && t.snapshot != nil {
 		x.zone(wire, match.Apex)

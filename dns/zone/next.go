@@ -25,18 +25,15 @@ func Next(old *Tree, snapshot *clusterset.Snapshot, from Asker, o Options) *Tree
 	if old != nil && old.snapshot == nil {
 		old = nil
 	}
-	number := serial(old, snapshot.Sequence())
+	told := old // whose serial numbers may be known
 	switch {
 	case old == nil:
 	case old.from != from || !old.options.equal(&o):
-		if number == old.serial {
-			number++ // other names of the same snapshot
-		}
 		old = nil
 	case old.snapshot == snapshot:
 		return old
 	}
-	c := change{&edit{}, &Tree{snapshot: snapshot, from: from, options: o, serial: number}}
+	c := change{edit: &edit{}, tree: &Tree{snapshot: snapshot, from: from, options: o}, touched: map[int]bool{}}
 	var before *clusterset.Snapshot
 	if old == nil {
 		c.begin()
@@ -47,27 +44,35 @@ func Next(old *Tree, snapshot *clusterset.Snapshot, from Asker, o Options) *Tree
 	for _, key := range c.tree.affected(before) {
 		c.project(key)
 	}
+	c.number(told)
 	c.seal()
 	return c.tree
 }
 
-// serial returns the serial number for a sequence: see the package's documentation.
-func serial(old *Tree, sequence uint64) uint32 {
-	const unit = 22
-	own := uint32(sequence >> unit) //nolint:gosec // modulo 2³² on purpose
-	if old == nil || old.snapshot.Sequence() == 0 {
-		return own // nobody was told a serial of a tree that knew nothing
+// number gives zones that are not what they were in the tree before their serial numbers: see the package's documentation.
+func (c change) number(old *Tree) {
+	known := old != nil && old.snapshot.Sequence() != 0 // else nobody was told a serial of it
+	for i, apex := range c.tree.apexes {
+		if known && !c.touched[i] {
+			continue
+		}
+		apex.serial = uint32(c.tree.snapshot.Sequence() / clusterset.Step) //nolint:gosec // modulo 2³² on purpose
+		if known {
+			apex.serial = old.following(apex, apex.serial)
+		}
+		c.authority(i, apex)
 	}
-	before := old.snapshot.Sequence()
-	switch {
-	case sequence == before:
-		return old.serial
-	case int32(own-old.serial) > 0: //nolint:gosec // RFC 1982, section 3.2
-		return own
-	case sequence < before:
-		return old.serial + 1
+}
+
+// following returns a serial number if it is after the one that a zone had (RFC 1982, section 3.2), else the next. With numbers
+// as hubs give them it always is.
+func (t *Tree) following(zone *Apex, serial uint32) uint32 {
+	for _, apex := range t.apexes {
+		if string(apex.wire) == string(zone.wire) && int32(serial-apex.serial) <= 0 { //nolint:gosec // serial arithmetic
+			return apex.serial + 1
+		}
 	}
-	return old.serial + uint32(min(sequence-before, 1<<unit))
+	return serial
 }
 
 // Notes returns what is left out, sorted by service. It looks at all services.

@@ -97,6 +97,10 @@ type Apex struct {
 	negative *RRset
 	ns       *RRset
 	serial   uint32
+	// cut is what the zone around has of this one: the zone cut, and the addresses of servers below it. It is empty when no zone of
+	// the tree is around; else around is the index of that.
+	cut    []*Node
+	around int
 }
 
 // Name returns the name of the zone in presentation form, with the final dot.

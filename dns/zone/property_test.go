@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -117,7 +117,7 @@ func TestNextIsScratch(t *testing.T) {
 	names := 0
 	for step := range 2000 {
 		happen(r, b)
-		snapshot := b.Publish()
+		snapshot := b.PublishAs(clusterset.NextSequence(b.Current().Sequence(), time.Time{}))
 		i := step % len(askers)
 		options := everything
 		if step/4%2 == 0 && i == 3 {
@@ -135,10 +135,41 @@ func TestNextIsScratch(t *testing.T) {
 			complete(t, next)
 		}
 		names += next.Len()
+		if i != 3 {
+			numbered(t, trees[i], next, scratch)
+		}
 		trees[i] = next
 	}
 	if names < 2000*20 {
 		t.Errorf("the changes are dull: %d names", names)
+	}
+}
+
+// numbered checks the serial numbers of zones: they rise when records change, and only then, and those of a server that has just
+// started are not less.
+func numbered(t *testing.T, before, next, scratch *zone.Tree) {
+	t.Helper()
+	old, fresh := map[string]*zone.Apex{}, map[string]*zone.Apex{}
+	for apex := range scratch.Zones() {
+		fresh[apex.Name()] = apex
+	}
+	if before != nil {
+		for apex := range before.Zones() {
+			old[apex.Name()] = apex
+		}
+	}
+	for apex := range next.Zones() {
+		name := apex.Name()
+		if got := int32(fresh[name].Serial() - apex.Serial()); got < 0 {
+			t.Fatalf("%s: the serial number is %d, and %d less after a restart", name, apex.Serial(), -got)
+		}
+		if old[name] == nil {
+			continue
+		}
+		rise, same := int32(apex.Serial()-old[name].Serial()), before.Sum(old[name]) == next.Sum(apex)
+		if rise < 0 || rise == 0 && !same {
+			t.Fatalf("%s: the serial number went from %d to %d; the records are the same: %t", name, old[name].Serial(), apex.Serial(), same)
+		}
 	}
 }
 
@@ -259,36 +290,70 @@ func TestSerialAfterNothing(t *testing.T) {
 
 // TestSerial follows serial numbers over changes, restarts and their wrap-around.
 func TestSerial(t *testing.T) {
-	const unit = 1 << 22
-	serial := func(old *zone.Tree, sequence uint64) (*zone.Tree, uint32) {
-		b := clusterset.NewBuilder(sequence - 1)
-		b.SetCluster(clusterset.Cluster{ID: strconv.FormatUint(sequence, 10)})
-		tree := zone.Next(old, b.Publish(), zone.Asker{}, zone.Options{})
+	const step = clusterset.Step
+	const start = 1_790_000_000_000_000_000 / step * step // nanoseconds
+	next := func(old *zone.Tree, sequence uint64) *zone.Tree {
+		w := twoClusters()
+		w.pods("m2", "shop/db", fmt.Sprintf("10.2.%d.%d", sequence/step%200, sequence%200))
+		tree := zone.Next(old, w.PublishAs(sequence), zone.Asker{Cluster: "m1"}, everything)
 		if got := ask(t, tree, "clusterset.local SOA"); !strings.Contains(got, fmt.Sprintf(" %d 60 ", serialOf(tree))) {
 			t.Errorf("the SOA is %s, the serial %d", got, serialOf(tree))
 		}
-		return tree, serialOf(tree)
+		return tree
 	}
-	const start = 1_790_000_000_000_000_000 // nanoseconds
-	tree, last := serial(nil, start)
-	if last != start/unit%(1<<32) {
-		t.Errorf("the first serial is %d", last)
+	tree := next(nil, start)
+	if got := serialOf(tree); got != uint32(start/step%(1<<32)) {
+		t.Errorf("the first serial is %d", got)
 	}
 	for _, c := range []struct {
 		reason   string
 		sequence uint64
 	}{
-		{"the next snapshot", start + 1},
-		{"some are missed", start + 7},
-		{"a restart a second later", start + 1_000_000_000},
-		{"and a day later", start + 86400*1_000_000_000},
-		{"a clock that was put back", start + 1_000_000_000},
-		{"over the end of 32 bits", (start/unit/(1<<32) + 1) * unit << 32},
+		{"the next snapshot", start + step},
+		{"some are missed", start + 7*step},
+		{"a second later", start + 240*step},
+		{"numbers that are no multiples, of who counts by one", start + 240*step + 1},
+		{"and on", start + 240*step + 2},
+		{"a day later", start + 86400*240*step},
+		{"a clock that was put back", start + 100*step},
+		{"over the end of 32 bits", (start/step/(1<<32) + 1) * step << 32},
 	} {
-		var now uint32
-		if tree, now = serial(tree, c.sequence); int32(now-last) <= 0 {
-			t.Errorf("%s: %d is not after %d", c.reason, now, last)
+		last := serialOf(tree)
+		if tree = next(tree, c.sequence); int32(serialOf(tree)-last) <= 0 {
+			t.Errorf("%s: %d is not after %d", c.reason, serialOf(tree), last)
 		}
-		last = now
+	}
+}
+
+// TestSerialsOfARestart compares servers of the same snapshots: one that followed them, and one that has just started.
+func TestSerialsOfARestart(t *testing.T) {
+	const start = 1_790_000_000_000_000_000 / clusterset.Step * clusterset.Step
+	w := twoClusters()
+	from := zone.Asker{Cluster: "m1"}
+	serials := func(tree *zone.Tree) map[string]uint32 {
+		all := map[string]uint32{}
+		for apex := range tree.Zones() {
+			all[apex.Name()] = apex.Serial()
+		}
+		return all
+	}
+	follower := zone.Next(nil, w.PublishAs(start), from, everything)
+	first := serials(follower)
+	for i := range uint64(1000) { // all within a second
+		w.pods("m2", "shop/db", fmt.Sprintf("10.2.7.%d", i%200))
+		follower = zone.Next(follower, w.PublishAs(start+(i+1)*clusterset.Step), from, everything)
+	}
+	snapshot := w.PublishAs(start + 2000*clusterset.Step)
+	followed, started := serials(follower), serials(zone.Next(nil, snapshot, from, everything))
+	if followed["clusterset.local."] != first["clusterset.local."]+1000 {
+		t.Errorf("1000 snapshots later the serial is %d more", followed["clusterset.local."]-first["clusterset.local."])
+	}
+	if followed["global.example.org."] != first["global.example.org."] {
+		t.Error("nothing changed in the external zone, and it has another serial")
+	}
+	for name, serial := range started {
+		if int32(serial-followed[name]) < 0 {
+			t.Errorf("%s: after a restart the serial is %d, and was %d", name, serial, followed[name])
+		}
 	}
 }

@@ -25,9 +25,10 @@ type File struct {
 // Static returns the tree of zone files: one zone each, with wildcards (RFC 4592), zone cuts and DNAMEs (RFC 6672). It
 // returns an error that names the file, and the line or the owner, if one cannot be parsed, does not have exactly
 // one SOA and an NS at its apex, or has records that cannot stand beside each other. A record in a zone that is inside of its own and in
-// the tree as well does not count: that zone knows better. The TTL of a set is the least of its records' (RFC 2181, section 5.2).
+// the tree as well does not count: that zone knows better. Its NS and DS at the top of that zone do: they are the cut, which
+// has the NS of that zone if there are none. The TTL of a set is the least of its records' (RFC 2181, section 5.2).
 func Static(files ...File) (*Tree, error) {
-	c := change{&edit{}, &Tree{}}
+	c := change{edit: &edit{}, tree: &Tree{}, touched: map[int]bool{}, cuts: map[int]map[uint16][]dns.RR{}}
 	zones := make([][]dns.RR, len(files))
 	for i, file := range files {
 		rrs, err := file.read()
@@ -46,6 +47,11 @@ func Static(files ...File) (*Tree, error) {
 	}
 	if zone, err := c.arrange(); err != nil {
 		return nil, fmt.Errorf("loading zone file %q: %w", files[zone].Name, err)
+	}
+	for i := range files {
+		if err := c.divide(i); err != nil {
+			return nil, err
+		}
 	}
 	c.seal()
 	return c.tree, nil
@@ -111,7 +117,8 @@ func (c change) load(zone int, rrs []dns.RR) error {
 		if err != nil {
 			return err
 		}
-		if c.tree.zoneOf(name) != zone {
+		if inner := c.tree.zoneOf(name); inner != zone {
+			c.claim(zone, inner, name, rr)
 			continue
 		}
 		if byName[name] == nil {
@@ -125,6 +132,9 @@ func (c change) load(zone int, rrs []dns.RR) error {
 			return err
 		}
 		sets, err := pack(byName[name])
+		if err == nil {
+			err = answerable(name, sets)
+		}
 		if err != nil {
 			return err
 		}
@@ -136,6 +146,43 @@ func (c change) load(zone int, rrs []dns.RR) error {
 	if apex.ns == nil {
 		return fmt.Errorf("%s has no NS: name the servers of the zone", apex.name)
 	}
+	return nil
+}
+
+// claim keeps what a zone has to say of one inside of it.
+func (c change) claim(zone, inner int, name string, rr dns.RR) {
+	rrtype := rr.Header().Rrtype
+	if name != c.apex(inner) || c.around(inner) != zone || rrtype != dns.TypeNS && rrtype != dns.TypeDS {
+		return
+	}
+	if c.cuts[inner] == nil {
+		c.cuts[inner] = map[uint16][]dns.RR{}
+	}
+	c.cuts[inner][rrtype] = append(c.cuts[inner][rrtype], rr)
+}
+
+// divide makes the cut between a zone and that around it, unless another cut is between them.
+func (c change) divide(zone int) error {
+	apex := c.tree.apexes[zone]
+	for above, ok := parent(string(apex.wire)); ok; above, ok = parent(above) {
+		if node, found := c.tree.names.get([]byte(above)); found {
+			if node.place != nil && node.place.cut != nil {
+				return nil
+			}
+			break
+		}
+	}
+	sets, err := pack(c.cuts[zone])
+	if err != nil {
+		return err
+	}
+	for _, set := range sets {
+		c.aim(set)
+	}
+	if len(sets) == 0 || sets[0].rrtype != dns.TypeNS {
+		sets = slices.Insert(sets, 0, apex.ns)
+	}
+	c.cut(zone, sets...)
 	return nil
 }
 
@@ -176,6 +223,21 @@ func compatible(name string, sets map[uint16][]dns.RR) error {
 		case dns.TypeCNAME, dns.TypeRRSIG, dns.TypeNSEC:
 		default:
 			return fmt.Errorf("%s has a CNAME and other records, of type %s: an alias stands alone (RFC 2181, section 10.1)", owner, dns.Type(rrtype))
+		}
+	}
+	return nil
+}
+
+// maxAnswer is how many octets of records an answer can have: as many as a message, less the header, the question and what an OPT
+// and a signature need.
+const maxAnswer = 1<<16 - 1 - 12 - (maxName + 4) - 1024
+
+// answerable checks that each set of a name fits into a message.
+func answerable(name string, sets []*RRset) error {
+	for _, set := range sets {
+		if len(set.records) > maxAnswer {
+			return fmt.Errorf("%s has %d records of type %s with %d octets, more than the %d that fit into an answer: spread them over several names",
+				Presentation([]byte(name)), set.count, dns.Type(set.rrtype), len(set.records), maxAnswer)
 		}
 	}
 	return nil

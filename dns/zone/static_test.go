@@ -1,6 +1,7 @@
 package zone_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -148,6 +149,7 @@ func TestErrors(t *testing.T) {
 		{"another class", top + "@ NS ns\na CH TXT b\n", "class CH"},
 		{"something below a DNAME", top + "@ NS ns\na DNAME b\nb.a A 192.0.2.1\n", "b.a.example. is below a.example."},
 		{"a wildcard that delegates", top + "@ NS ns\n*.a NS b\n", "a wildcard can neither delegate nor rename"},
+		{"more than a message has", top + "@ NS ns\n" + texts(400), "more than the"},
 		{"the other zone's name", "", ""},
 	} {
 		file := zone.File{Name: "db.example", Reader: strings.NewReader(c.text)}
@@ -208,4 +210,13 @@ func FuzzStatic(f *testing.F) {
 			})
 		}
 	})
+}
+
+// texts returns so many records of one name.
+func texts(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "big TXT \"%d %s\"\n", i, strings.Repeat("x", 200))
+	}
+	return b.String()
 }

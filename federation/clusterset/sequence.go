@@ -13,7 +13,7 @@ const Step = 1 << 22
 func NextSequence(sequence uint64, now time.Time) uint64 {
 	next := sequence + Step
 	if !now.IsZero() {
-		next = max(next, uint64(max(now.UnixNano(), 0))) //nolint:gosec // not negative
+		next = max(next, uint64(max(now.UnixNano(), 0)))
 	}
 	return next &^ (Step - 1)
 }
