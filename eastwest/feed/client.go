@@ -27,6 +27,12 @@ type Options struct {
 	Node, Program string
 	// Store keeps the snapshot; nil keeps nothing.
 	Store *Store
+	// Cluster is the id of the cluster in which the client runs, and Own follows that cluster itself: what it says of the
+	// cluster's exports, endpoints and imports counts, and not what the hub says of them, from the first snapshot on that has
+	// all of the cluster (whose facts say that it is in step). The facts about the cluster, and policies, are the hub's. Own
+	// has to show imports of services that only others export (clusterset.Builder.ShowImports). Nil: the hub says everything.
+	Cluster string
+	Own     Snapshots
 	// Timing has defaults for fields that are zero.
 	Timing Timing
 	Log    logr.Logger
@@ -95,6 +101,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	table   *table
+	held    bool // something was taken in from the hub and is not published
 	state   State
 	refused map[refusedKey]string
 }
@@ -109,6 +116,7 @@ func New(o Options) *Client {
 		options: o, ready: make(chan struct{}), dirty: make(chan struct{}, 1), refused: map[refusedKey]string{},
 		table: newTable(0), state: State{Since: time.Now()},
 	}
+	c.table.own.cluster = o.Cluster
 	c.latest = clusterset.NewLatest(c.table.builder.Current())
 	if o.Store != nil {
 		c.restore()
@@ -122,15 +130,19 @@ func (c *Client) restore() {
 		c.options.Log.Error(err, "The saved snapshot is not used; names are unknown until a hub answers")
 		return
 	}
-	if len(kept.Clusters)+len(kept.Services) == 0 {
+	if len(kept.Clusters)+len(kept.Services)+len(kept.Revocations) == 0 {
 		return
 	}
-	c.table = newTable(max(kept.Sequence, 1) - 1)
+	number := kept.Sequence
+	if c.options.Own != nil { // numbers that were not saved have been given since
+		number = clusterset.NextSequence(number, time.Now())
+	}
+	c.table = c.table.renew(max(number, 1) - 1)
 	if err := c.table.restore(kept); err != nil {
 		c.options.Log.Error(err, "A part of the saved snapshot is not used; it is unknown until a hub answers")
 	}
 	c.state.Since, c.state.Heard = kept.Heard, kept.Heard
-	c.publish(kept.Sequence)
+	c.publish(number)
 }
 
 // Current returns the newest snapshot, and a channel that is closed when there is a newer one. The first one is empty and
@@ -155,8 +167,11 @@ func (c *Client) State() State {
 
 // Run keeps the table in step until ctx ends, and saves it in the end. The error is that of the last saving.
 func (c *Client) Run(ctx context.Context) error {
-	var saving, closing sync.WaitGroup
-	saving.Go(func() { c.saveAsNeeded(ctx) })
+	var working, closing sync.WaitGroup
+	working.Go(func() { c.saveAsNeeded(ctx) })
+	if c.options.Own != nil {
+		working.Go(func() { c.followOwn(ctx) })
+	}
 	defer closing.Wait()
 	tries := newHubs(c.options.Hubs, c.options.Timing)
 	for ctx.Err() == nil {
@@ -175,7 +190,7 @@ func (c *Client) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	saving.Wait()
+	working.Wait()
 	return c.save()
 }
 
@@ -278,6 +293,7 @@ func (c *Client) save() error {
 	kept := Kept{
 		Sequence: c.state.Sequence, Heard: c.state.Heard,
 		Clusters: c.table.resources(servicepb.ClusterType), Services: c.table.resources(servicepb.ServiceType),
+		Revocations: c.table.revoked,
 	}
 	c.mu.Unlock()
 	if kept.Sequence == 0 {

@@ -13,6 +13,19 @@
 //	silence                               asks for a sign of life every Heartbeat, and leaves after Silence
 //	another hub, or a new start           says what it has: only what changed is sent
 //
+// # The own cluster
+//
+// An agent may see its own cluster better than the hub does, and goes on seeing it when the hub is away. With Options.Own,
+// what it sees there replaces what the hub says of that cluster's exports, endpoints and imports:
+//
+//	                                      counts
+//	services of other clusters, policies  what the hub says, or the disk
+//	facts about clusters, revocations     what the hub says, or the disk
+//	services of the own cluster           what Own says, once it has seen all of the cluster; until then the hub, or the disk
+//
+// Both are published at once, and only the hub's part is saved. Nothing is published of the own cluster alone: services of
+// others would count as not there.
+//
 // # Numbers
 //
 // Nonces begin with the number of the hub's snapshot. The Table, which comes last, sums up what there is as of that
@@ -24,5 +37,6 @@
 // while changes come so fast that nothing is ever complete, what is there is published every Hold, each time under the next
 // number. A snapshot in which nothing changed for the agent has no number of its own: the client keeps the one before. Where
 // the hub's numbers jump by some hundreds, as when it was restarted, the table is made anew: then everything counts as
-// changed (clusterset.Snapshot.Since).
+// changed (clusterset.Snapshot.Since). What changed in the own cluster is published under the time, so that such a client is
+// ahead of the hub.
 package feed

@@ -14,7 +14,9 @@ func Encode(kept Kept) []byte { return encode(kept) }
 func Decode(data []byte) (Kept, error) { return decode(data) }
 
 // DecodeContent reads what follows the header, which fuzzing could never guess.
-func DecodeContent(content []byte) (Kept, error) { return decodeContent(content) }
+func DecodeContent(content []byte, version byte) (Kept, error) {
+	return decodeContent(content, version)
+}
 
 // Content returns what follows the header.
 func Content(data []byte) []byte { return data[header:] }
@@ -30,6 +32,12 @@ func (t Table) Take(url string, r Resource) error { return t.t.take(&servicepb.D
 
 // Remove removes one.
 func (t Table) Remove(url, name string) bool { return t.t.remove(url, name) }
+
+// Lay lays a snapshot of the own cluster over it.
+func (t Table) Lay(cluster string, snapshot *clusterset.Snapshot) {
+	t.t.own.cluster = cluster
+	t.t.lay(snapshot)
+}
 
 // Publish publishes under a number.
 func (t Table) Publish(number uint64) *clusterset.Snapshot { return t.t.publish(number) }

@@ -54,7 +54,7 @@ func TestTheTableOfAnAgentIsTheHubs(t *testing.T) {
 
 // visible tells whether an agent is told of what changed.
 func visible(before, now *clusterset.Snapshot, cluster string) bool {
-	return !slices.EqualFunc(before.Clusters(), now.Clusters(), func(a, b *clusterset.Cluster) bool { return a == b }) ||
+	return now.Since(before).Revoked || !slices.EqualFunc(before.Clusters(), now.Clusters(), func(a, b *clusterset.Cluster) bool { return a == b }) ||
 		!cmp.Equal(told(before, cluster), told(now, cluster))
 }
 
@@ -86,12 +86,15 @@ func marshal(m proto.Message) string {
 }
 
 // exactly compares everything but what a service derives from the rest.
-var exactly = cmp.Options{cmpopts.IgnoreUnexported(clusterset.Service{}), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})}
+var exactly = cmp.Options{cmpopts.IgnoreUnexported(clusterset.Service{}), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})}
 
 // same compares what the agent of a cluster has with what the hub has.
 func same(r random, hub, agent *clusterset.Snapshot, cluster string) error {
 	if diff := cmp.Diff(hub.Clusters(), agent.Clusters(), exactly); diff != "" {
 		return fmt.Errorf("clusters (-hub +agent):\n%s", diff)
+	}
+	if diff := cmp.Diff(hub.Revocations(), agent.Revocations()); diff != "" {
+		return fmt.Errorf("revocations (-hub +agent):\n%s", diff)
 	}
 	want := told(hub, cluster)
 	if agent.Len() != len(want) {

@@ -25,7 +25,11 @@ func (r random) key() clusterset.Key {
 
 // change makes one change of any kind. Clusters m1 and m2 stay: the agents are there.
 func (r random) change(t *table) {
-	switch r.IntN(14) {
+	switch r.IntN(15) {
+	case 14:
+		t.SetRevocations([]clusterset.Revocation{
+			{Cluster: r.clusterID(), Before: time.Unix(r.Int64N(9), 0)}, {Cluster: r.clusterID(), Before: time.Unix(r.Int64N(9), 1)},
+		}[:r.IntN(3)])
 	case 0:
 		t.SetCluster(r.cluster())
 	case 1:
@@ -39,7 +43,10 @@ func (r random) change(t *table) {
 	case 7:
 		t.RemovePolicy(r.key())
 	case 8:
-		t.SetImport(r.clusterID(), r.key(), clusterset.Import{ClusterIPs: []netip.Addr{r.addr(96), r.addr(97)}[:r.IntN(3)]})
+		t.SetImport(r.clusterID(), r.key(), clusterset.Import{
+			ClusterIPs:   []netip.Addr{r.addr(96), r.addr(97)}[:r.IntN(3)],
+			GatewayPorts: []clusterset.GatewayPort{{Name: "http", Port: uint16(20000 + r.IntN(3))}, {Name: "dns", Protocol: corev1.ProtocolUDP, Port: 20009}}[:r.IntN(3)],
+		})
 	case 9:
 		t.RemoveImport(r.clusterID(), r.key())
 	case 10:
@@ -59,7 +66,8 @@ func (r random) cluster() clusterset.Cluster {
 	}
 	for range r.IntN(3) {
 		c.Gateways = append(c.Gateways, clusterset.Gateway{
-			Addr: r.addr(0), Port: 15443, Health: pick(r, clusterset.Unknown, clusterset.Up, clusterset.Down),
+			Addr: r.addr(0), Port: pick[uint16](r, 15443, 0), Tunnel: pick[uint16](r, 15445, 0), Inside: pick(r, netip.Addr{}, r.addr(8)),
+			Node: pick(r, "", "n1"), Health: pick(r, clusterset.Unknown, clusterset.Up, clusterset.Down),
 		})
 	}
 	return c
@@ -125,6 +133,10 @@ func (r random) policy() clusterset.Policy {
 	if r.IntN(2) == 0 {
 		p.Consumers = pick(r, &clusterset.Consumers{}, &clusterset.Consumers{Clusters: []string{r.clusterID(), r.clusterID()}})
 	}
+	if r.IntN(2) == 0 {
+		p.Path, p.FirstFlight = pick(r, clusterset.ByGateway, clusterset.Direct), r.IntN(2) == 0
+		p.Passthrough = &clusterset.Passthrough{Sources: []netip.Prefix{{}, netip.MustParsePrefix("10.0.0.0/8")}[:r.IntN(3)], ProxyProtocol: r.IntN(2) == 0}
+	}
 	if r.IntN(3) == 0 {
 		p.Weights = []clusterset.ClusterWeight{{Cluster: r.clusterID(), Weight: pick(r, uint32(0), 1, 100)}}
 	}
@@ -137,5 +149,5 @@ func (r random) policy() clusterset.Policy {
 }
 
 func (r random) consumer() clusterset.Consumer {
-	return clusterset.Consumer{Cluster: pick(r, "m1", "m2", "m3", "m4", ""), Zone: pick(r, "", "a", "b"), Region: pick(r, "", "eu", "us")}
+	return clusterset.Consumer{Cluster: pick(r, "m1", "m2", "m3", "m4", ""), Zone: pick(r, "", "a", "b"), Region: pick(r, "", "eu", "us"), Gateway: r.IntN(3) == 0}
 }

@@ -10,17 +10,21 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hansa-dev/hansa/federation/clusterset"
 	"github.com/hansa-dev/hansa/federation/clusterset/wire/cursor"
 )
 
 // The form of a store's file: the magic, a version, the checksum of what follows, and the content. Numbers are varints,
 // texts are preceded by their length:
 //
-//	sequence  saved (seconds, nanoseconds)  clusters  services
+//	sequence  saved (seconds, nanoseconds)  clusters  services  revocations
 //	clusters, services: their number, then for each resource its name, its version and its value
+//	revocations: their number, then for each the cluster, seconds and nanoseconds
+//
+// Version 1 had no revocations, and is still read.
 const (
 	magic   = "HANSAFEED"
-	version = 1
+	version = 2
 	header  = len(magic) + 1 + 4
 )
 
@@ -45,6 +49,8 @@ type Kept struct {
 	// Heard is when the hub was last heard. It is the zero time if there is nothing.
 	Heard              time.Time
 	Clusters, Services []Resource
+	// Revocations are sorted by cluster.
+	Revocations []clusterset.Revocation
 }
 
 // Store keeps the last snapshot in a file. It is for one goroutine, and a file is for one Store.
@@ -132,8 +138,7 @@ func encode(kept Kept) []byte {
 	data := append(make([]byte, 0, size), magic...)
 	data = append(data, version, 0, 0, 0, 0)
 	data = binary.AppendUvarint(data, kept.Sequence)
-	data = binary.AppendVarint(data, kept.Heard.Unix())
-	data = binary.AppendUvarint(data, uint64(kept.Heard.Nanosecond())) //nolint:gosec // G115: not negative
+	data = appendTime(data, kept.Heard)
 	for _, list := range [][]Resource{kept.Clusters, kept.Services} {
 		data = binary.AppendUvarint(data, uint64(len(list)))
 		for _, r := range list {
@@ -141,6 +146,11 @@ func encode(kept Kept) []byte {
 			data = appendText(data, r.Version)
 			data = appendText(data, r.Value)
 		}
+	}
+	data = binary.AppendUvarint(data, uint64(len(kept.Revocations)))
+	for _, r := range kept.Revocations {
+		data = appendText(data, r.Cluster)
+		data = appendTime(data, r.Before)
 	}
 	binary.BigEndian.PutUint32(data[header-4:], crc32.Checksum(data[header:], polynomial))
 	return data
@@ -150,29 +160,30 @@ func appendText[T ~string | ~[]byte](data []byte, text T) []byte {
 	return append(binary.AppendUvarint(data, uint64(len(text))), text...)
 }
 
+func appendTime(data []byte, t time.Time) []byte {
+	return binary.AppendUvarint(binary.AppendVarint(data, t.Unix()), uint64(t.Nanosecond())) //nolint:gosec // G115: not negative
+}
+
 func decode(data []byte) (Kept, error) {
 	switch {
 	case len(data) < header || string(data[:len(magic)]) != magic:
 		return Kept{}, fmt.Errorf("it does not begin with %q", magic)
-	case data[len(magic)] != version:
-		return Kept{}, fmt.Errorf("it has version %d, and this program reads version %d", data[len(magic)], version)
+	case data[len(magic)] < 1 || data[len(magic)] > version:
+		return Kept{}, fmt.Errorf("it has version %d, and this program reads 1 to %d", data[len(magic)], version)
 	}
 	if got, want := crc32.Checksum(data[header:], polynomial), binary.BigEndian.Uint32(data[header-4:]); got != want {
 		return Kept{}, fmt.Errorf("the checksum is %08x, not %08x", got, want)
 	}
-	return decodeContent(data[header:])
+	return decodeContent(data[header:], data[len(magic)])
 }
 
-func decodeContent(content []byte) (Kept, error) {
+func decodeContent(content []byte, version byte) (Kept, error) {
 	d := &decoder{cursor.New(content)}
-	kept := Kept{Sequence: d.Number()}
-	seconds, nanoseconds := d.Signed(), d.Number()
-	if nanoseconds >= uint64(time.Second) {
-		d.Fail("a time has %d nanoseconds", nanoseconds)
-	} else {
-		kept.Heard = time.Unix(seconds, int64(nanoseconds)).UTC()
-	}
+	kept := Kept{Sequence: d.Number(), Heard: d.time()}
 	kept.Clusters, kept.Services = d.resources(), d.resources()
+	if version >= 2 {
+		kept.Revocations = d.revocations()
+	}
 	if err := d.End(); err != nil {
 		return Kept{}, err //nolint:wrapcheck // who opened the file says which it is
 	}
@@ -181,6 +192,30 @@ func decodeContent(content []byte) (Kept, error) {
 
 // decoder reads content.
 type decoder struct{ cursor.Cursor }
+
+func (d *decoder) time() time.Time {
+	seconds, nanoseconds := d.Signed(), d.Number()
+	if nanoseconds >= uint64(time.Second) {
+		d.Fail("a time has %d nanoseconds", nanoseconds)
+		return time.Time{}
+	}
+	return time.Unix(seconds, int64(nanoseconds)).UTC()
+}
+
+func (d *decoder) revocations() []clusterset.Revocation {
+	var list []clusterset.Revocation
+	for n := d.Count(3); n > 0 && d.Err() == nil; n-- {
+		r := clusterset.Revocation{Cluster: string(d.Block()), Before: d.time()}
+		if last := len(list) - 1; d.Err() == nil && last >= 0 && list[last].Cluster >= r.Cluster {
+			d.Fail("the revocation of cluster %q follows that of cluster %q", r.Cluster, list[last].Cluster)
+		}
+		list = append(list, r)
+	}
+	if d.Err() != nil {
+		return nil
+	}
+	return list
+}
 
 func (d *decoder) resources() []Resource {
 	n := d.Count(3)

@@ -1,8 +1,10 @@
 package feed_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,8 +23,26 @@ import (
 func some() feed.Kept {
 	return feed.Kept{
 		Sequence: 1_764_000_000_000_000_000, Heard: time.Unix(1_764_000_000, 123).UTC(),
-		Clusters: []feed.Resource{{Name: "m1", Version: "v1", Value: []byte{1, 2}}, {Name: "m2", Version: "v2", Value: []byte{}}},
-		Services: []feed.Resource{{Name: "shop/web", Version: "v3", Value: []byte(strings.Repeat("x", 300))}},
+		Clusters:    []feed.Resource{{Name: "m1", Version: "v1", Value: []byte{1, 2}}, {Name: "m2", Version: "v2", Value: []byte{}}},
+		Services:    []feed.Resource{{Name: "shop/web", Version: "v3", Value: []byte(strings.Repeat("x", 300))}},
+		Revocations: []clusterset.Revocation{{Cluster: "m1", Before: time.Unix(1_700_000_000, 5).UTC()}, {Cluster: "m9", Before: time.Unix(-1, 0).UTC()}},
+	}
+}
+
+// TestFilesOfTheFirstVersion had no revocations behind the resources.
+func TestFilesOfTheFirstVersion(t *testing.T) {
+	want := some()
+	want.Revocations = nil
+	file := feed.Encode(want)
+	old := append([]byte(nil), file[:len(file)-1]...)
+	old[9] = 1
+	binary.BigEndian.PutUint32(old[10:], crc32.Checksum(old[14:], crc32.MakeTable(crc32.Castagnoli)))
+	path := filepath.Join(t.TempDir(), "snapshot")
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := feed.NewStore(path).Load(); err != nil || !reflect.DeepEqual(kept, want) {
+		t.Errorf("loaded %+v, %v; want %+v", kept, err, want)
 	}
 }
 
@@ -64,7 +84,7 @@ func TestCorruptedFiles(t *testing.T) {
 	}{
 		{"a file of which nothing was written", nil, `does not begin with "HANSAFEED"`},
 		{"a foreign file", []byte(`{"kind": "List"}`), `does not begin with "HANSAFEED"`},
-		{"a file of a newer program", with(9, 2), "it has version 2, and this program reads version 1"},
+		{"a file of a newer program", with(9, 3), "it has version 3, and this program reads 1 to 2"},
 		{"one bit that changed", with(len(good)/2, good[len(good)/2]^1), "the checksum is"},
 		{"a file that is cut short", good[:len(good)-1], "the checksum is"},
 		{"a file that is cut in the header", good[:11], "does not begin with"},
@@ -156,12 +176,12 @@ func TestPartsThatCannotBeReadAreLeftOut(t *testing.T) {
 
 // FuzzStore looks for a file that panics, takes much memory, or is read as something which is then written differently.
 func FuzzStore(f *testing.F) {
-	f.Add(feed.Encode(some()), feed.Content(feed.Encode(some())))
-	f.Add(feed.Encode(feed.Kept{}), feed.Content(feed.Encode(feed.Kept{})))
-	f.Add([]byte("HANSAFEED\x01\x00\x00\x00\x00"), []byte{1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
-	f.Fuzz(func(t *testing.T, data, content []byte) {
+	f.Add(feed.Encode(some()), feed.Content(feed.Encode(some())), byte(2))
+	f.Add(feed.Encode(feed.Kept{}), feed.Content(feed.Encode(feed.Kept{})), byte(1))
+	f.Add([]byte("HANSAFEED\x01\x00\x00\x00\x00"), []byte{1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}, byte(1))
+	f.Fuzz(func(t *testing.T, data, content []byte, version byte) {
 		_, _ = feed.Decode(data)
-		kept, err := feed.DecodeContent(content)
+		kept, err := feed.DecodeContent(content, version)
 		if err != nil {
 			return
 		}

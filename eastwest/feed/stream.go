@@ -38,8 +38,7 @@ type conversation struct {
 
 	all    *servicepb.Table // what there is as of number; nil: not known yet
 	number uint64
-	hold   *time.Timer
-	held   bool // hold runs: something was taken in and is not published
+	hold   *time.Timer // runs while Client.held
 }
 
 // converse talks to one hub until something goes wrong, and returns what. It always returns an error.
@@ -222,7 +221,14 @@ func (v *conversation) total(r *discoveryv3.DeltaDiscoveryResponse, number uint6
 		if err != nil || resource.GetResource().GetTypeUrl() != servicepb.TableType {
 			return errors.Join(fmt.Errorf("resource %s is no table", resource.GetName()), err)
 		}
+		revoked, err := table.Revoked()
+		if err != nil {
+			return fmt.Errorf("resource %s: %w", resource.GetName(), err)
+		}
 		v.all, v.number = table, number
+		if v.table.revoke(revoked) {
+			v.wait()
+		}
 	}
 	return nil
 }
@@ -234,7 +240,7 @@ func (v *conversation) take(r *discoveryv3.DeltaDiscoveryResponse, number uint64
 		return fmt.Errorf("type %q was not asked for", url)
 	}
 	if v.table.empty() && v.state.Sequence == 0 && number > 0 {
-		v.table = newTable(number - 1)
+		v.table = v.table.renew(number - 1)
 	}
 	var errs []error
 	d := &servicepb.Decoder{}
@@ -257,11 +263,18 @@ func (v *conversation) take(r *discoveryv3.DeltaDiscoveryResponse, number uint64
 	if len(v.refused) > 0 {
 		v.forgetRefusals(url, r.GetRemovedResources())
 	}
-	if !v.held && len(r.GetResources())+len(r.GetRemovedResources()) > 0 {
+	if len(r.GetResources())+len(r.GetRemovedResources()) > 0 {
+		v.wait()
+	}
+	return errors.Join(errs...)
+}
+
+// wait has what was taken in published after a while, complete or not.
+func (v *conversation) wait() {
+	if !v.held {
 		v.held = true
 		v.hold.Reset(v.patience())
 	}
-	return errors.Join(errs...)
 }
 
 // patience is how long the rest of a snapshot is waited for.
@@ -304,4 +317,5 @@ func (v *conversation) interrupted() {
 	if v.held && v.state.Sequence != 0 {
 		v.publish(0)
 	}
+	v.held = false
 }

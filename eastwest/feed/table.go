@@ -16,6 +16,8 @@ type table struct {
 	services map[string]*held
 	clusters map[string]*held
 	sum      uint64 // of what was offered, as in servicepb.Table
+	revoked  []clusterset.Revocation
+	own      overlay
 }
 
 // held is what is known of one resource.
@@ -95,8 +97,9 @@ func (t *table) read(d *servicepb.Decoder, url string, h *held, r Resource) erro
 	return nil
 }
 
-// set tells the builder what is known of a service.
+// set tells the builder what the hub knows of a service.
 func (t *table) set(facts *servicepb.Facts) {
+	facts = t.uncovered(facts)
 	for _, source := range facts.Sources {
 		t.builder.SetExport(source.Cluster, facts.Key, clusterset.Export{Created: source.Created, Properties: source.Properties})
 		if source.Endpoints == nil {
@@ -120,6 +123,7 @@ func (t *table) leave(old, now *servicepb.Facts) {
 	if old == nil {
 		return
 	}
+	old = t.uncovered(old)
 	for _, source := range old.Sources {
 		if !slices.ContainsFunc(now.Sources, func(s clusterset.Source) bool { return s.Cluster == source.Cluster }) {
 			t.builder.RemoveExport(source.Cluster, old.Key)
@@ -163,6 +167,26 @@ func (t *table) removeCluster(id string) {
 			t.set(h.facts)
 		}
 	}
+	if t.own.covers(id) {
+		t.layAll()
+	}
+}
+
+// revoke notes all revocations, and tells whether they are others than before.
+func (t *table) revoke(revoked []clusterset.Revocation) bool {
+	t.revoked = revoked
+	return t.builder.SetRevocations(revoked)
+}
+
+// renew returns an empty table with the same revocations and the same overlay.
+func (t *table) renew(sequence uint64) *table {
+	next := newTable(sequence)
+	next.revoke(t.revoked)
+	next.own.cluster = t.own.cluster
+	if t.own.snapshot != nil {
+		next.lay(t.own.snapshot)
+	}
+	return next
 }
 
 // versions are those of what can be read, by name: the hub sends the rest again.
@@ -195,6 +219,7 @@ func (t *table) resources(url string) []Resource {
 // restore takes in what was kept. The error names what was left out of it.
 func (t *table) restore(kept Kept) error {
 	var errs []error
+	t.revoke(kept.Revocations)
 	d := &servicepb.Decoder{}
 	for _, part := range []struct {
 		url       string
