@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,7 +16,7 @@ import (
 // TestRecords plays at random what may happen to records, and compares them with a map.
 func TestRecords(t *testing.T) {
 	for seed := range uint64(20) {
-		random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // G404: so that it can be played again
+		random := rand.New(rand.NewPCG(seed, 1))
 		records, want := ads.NewRecords(), map[string]ads.Record{}
 		names := 1 + random.IntN(2000)
 		for step := range 5000 {
@@ -54,13 +55,13 @@ func TestRecordsRest(t *testing.T) {
 	records := ads.NewRecords()
 	const many = 10_000
 	for i := range many {
-		records.Put(fmt.Sprint(i), ads.Record{Held: true})
+		records.Put(strconv.Itoa(i), ads.Record{Held: true})
 	}
 	if recent := records.Recent(); recent > many/4 {
 		t.Errorf("of %d records %d are still in the map", many, recent)
 	}
 	for i := range many {
-		records.Remove(fmt.Sprint(i))
+		records.Remove(strconv.Itoa(i))
 	}
 	if lists := records.Resting(); lists > 100 {
 		t.Errorf("of no records the lists have still %d entries", lists)
