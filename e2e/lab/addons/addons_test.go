@@ -220,8 +220,8 @@ func TestPodKnowsWhoAnswersForTheClusterSet(t *testing.T) {
 		want    string
 		reason  string
 	}{
-		{0, "172.20.0.11:5453", "the first node of the hub"},
-		{3, "172.20.3.11:5453", "each cluster has a server of its own"},
+		{0, "172.20.0.11:15053", "the first node of the hub"},
+		{3, "172.20.3.11:15053", "each cluster has a server of its own"},
 	} {
 		var got string
 		for _, variable := range find[*appsv1.Deployment](t, addons.Objects(test.cluster), addons.DNSName).Spec.Template.Spec.Containers[0].Env {

@@ -31,8 +31,8 @@ const (
 	metricsPort = 9153
 )
 
-// clusterSetPort is that of the server that CoreDNS asks for names of the cluster set.
-const clusterSetPort = 5453
+// clusterSetPort is that of the server that CoreDNS asks for names of the cluster set; agents have it by default.
+const clusterSetPort = 15053
 
 // clusterSetEnv is the variable in which CoreDNS finds the address of that server.
 const clusterSetEnv = "CLUSTERSET_DNS"
