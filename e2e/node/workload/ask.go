@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -49,12 +50,13 @@ func loadCommand() *cobra.Command {
 	var headers []string
 	var maxFailures int64
 	var exitCode bool
+	var requests string
 	cmd := &cobra.Command{
 		Use:   "load [flags] URL...",
 		Short: "Send requests at a constant rate and print outcomes over time as JSON",
 		Long:  loadHelp,
 		Args:  arguments(cobra.MinimumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (failed error) {
 			options.Targets, options.Out = args, cmd.OutOrStdout()
 			options.NewConnections = bool(fresh)
 			var err error
@@ -63,6 +65,14 @@ func loadCommand() *cobra.Command {
 			}
 			if exitCode {
 				maxFailures = 0
+			}
+			if requests != "" {
+				file, err := os.Create(requests) //nolint:gosec // G304: the user's choice
+				if err != nil {
+					return usageError{fmt.Errorf("--requests: %w", err)}
+				}
+				defer func() { failed = errors.Join(failed, file.Close()) }()
+				options.Requests = file
 			}
 			summary, err := load.Run(cmd.Context(), options)
 			if err != nil {
@@ -80,6 +90,7 @@ func loadCommand() *cobra.Command {
 	flags.BoolVar(&options.UntilSuccess, "until-success", false, "end with the first success; exit 1 without one")
 	flags.Int64Var(&maxFailures, "max-failures", -1, "exit 1 if more requests failed; -1: any number may")
 	flags.BoolVar(&exitCode, "exit-code", false, "exit 1 if any request failed: the same as --max-failures 0")
+	flags.StringVar(&requests, "requests", "", "`FILE` for a line of JSON per request; HTTP requests then have a name, which echo servers count (/requests)")
 	flags.BoolVar(&options.HTTP2, "http2", false, "HTTP/2 for http:// and https:// targets")
 	clientFlags(flags, &options.Client, &headers)
 	return cmd

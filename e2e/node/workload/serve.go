@@ -23,6 +23,7 @@ HTTP and HTTPS (HTTP/1.1 and HTTP/2)
   GET  /control   what the server was told to do
   PUT  /control   tell it; absent fields get their usual values, so {} ends all faults (as does DELETE)
   PATCH /control  the same, absent fields stay as they are
+  GET  /requests  the requests that had a name (X-Request-Id), and how often each came; DELETE forgets them
 
   /control takes {"fail": 503, "failRate": 0.2, "delay": "200ms", "hang": true, "drop": true, "ready": false,
   "protocols": ["http", "grpc"]}. fail is the HTTP status to answer with (gRPC: the code that corresponds; TCP: the

@@ -14,6 +14,8 @@
 //	PUT  /control   tell it; fields that are absent get their usual values, so {} ends all faults
 //	PATCH /control  the same, but fields that are absent stay as they are
 //	DELETE /control the same as PUT of {}
+//	GET  /requests  the requests that had a name (X-Request-Id), a line each: the name in quotes, and how often it came
+//	DELETE /requests forget them
 //
 // Requests, except to /live, /ready and /control, may carry the parameters status=, delay=, hang, drop, close, plain
 // and size=: see fault.Wish. An answer with a wrong parameter or control is 400 and {"error": "…"}.

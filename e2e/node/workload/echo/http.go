@@ -89,6 +89,8 @@ func (f *httpFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/control":
 		f.control(w, r)
+	case "/requests":
+		f.requests(w, r)
 	case "/live":
 		say(w, http.StatusOK, "live\n")
 	case "/ready":
@@ -142,6 +144,7 @@ func (f *httpFront) control(w http.ResponseWriter, r *http.Request) {
 
 // work serves what is subject to faults.
 func (f *httpFront) work(w http.ResponseWriter, r *http.Request) {
+	f.state.named.note(r.Header.Get(answer.RequestHeader))
 	a := f.describe(r)
 	wish, err := fault.ParseQuery(r.URL.Query())
 	if err != nil {

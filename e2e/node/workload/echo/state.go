@@ -25,6 +25,7 @@ var (
 type state struct {
 	identity answer.Identity
 	requests atomic.Uint64
+	named    named
 	waiting  chan struct{} // a slot for each request that delays or hangs
 	released chan struct{} // closed when requests that hang are to be dropped
 	once     sync.Once

@@ -48,6 +48,9 @@ func (p *httpProber) probe(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("making a request: %w", err)
 	}
 	maps.Copy(request.Header, p.header)
+	if id := requestOf(ctx); id != "" {
+		request.Header.Set(answer.RequestHeader, id)
+	}
 	if host := p.header.Get("Host"); host != "" {
 		request.Host = host
 	}

@@ -1,11 +1,14 @@
 package load
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,6 +26,26 @@ type Options struct {
 	MaxInFlight  int           // requests under way at a time; what would be more fails as Overload
 	UntilSuccess bool          // end with the first success
 	Out          io.Writer     // gets a line of JSON for each tally.Interval, and one for the tally.Summary
+	// Requests, if not nil, gets a line of JSON for each Request when it has ended, and HTTP requests say their ID.
+	Requests io.Writer
+}
+
+// Request is what became of one request.
+type Request struct {
+	ID    string  `json:"id"`              // of which no other request has the same
+	At    float64 `json:"at"`              // when it was due, in seconds from the start of the run
+	MS    float64 `json:"ms"`              // from then until it ended
+	Who   string  `json:"who,omitempty"`   // who answered
+	Error string  `json:"error,omitempty"` // class of the error
+}
+
+// requestKey is that of a request's ID in its context.
+type requestKey struct{}
+
+// requestOf returns the ID of the request that a context is for; empty: it has none.
+func requestOf(ctx context.Context) string {
+	id, _ := ctx.Value(requestKey{}).(string)
+	return id
 }
 
 // MaxRate bounds Options.Rate.
@@ -60,6 +83,10 @@ type run struct {
 	due   time.Duration // no request that is due before is still to be sent
 	out   *json.Encoder
 	fail  error // of writing
+
+	id       string        // that those of requests begin with
+	requests *json.Encoder // nil: nobody wants to know
+	unsaid   error         // of writing to it
 }
 
 // Run sends requests until the duration is over, ctx ends, or with UntilSuccess one succeeds, and returns the summary,
@@ -71,6 +98,9 @@ func Run(ctx context.Context, options Options) (tally.Summary, error) {
 	}
 	options.Connections = options.MaxInFlight
 	r := &run{options: options, slots: make(chan struct{}, options.MaxInFlight), out: json.NewEncoder(options.Out)}
+	if options.Requests != nil {
+		r.id, r.requests = rand.Text()[:8]+"-", json.NewEncoder(options.Requests)
+	}
 	defer r.close()
 	for _, target := range options.Targets {
 		p, err := options.prober(target)
@@ -133,7 +163,7 @@ func (r *run) dispatch(ctx context.Context) {
 		if !wait(due) {
 			return
 		}
-		r.send(ctx, int(i%int64(len(r.probers))), due)
+		r.send(ctx, i, due)
 	}
 }
 
@@ -144,7 +174,12 @@ func (r *run) announce(due time.Duration) {
 	r.due = due
 }
 
-func (r *run) send(ctx context.Context, target int, due time.Duration) {
+func (r *run) send(ctx context.Context, number int64, due time.Duration) {
+	target := int(number % int64(len(r.probers)))
+	id := ""
+	if r.requests != nil {
+		id = r.id + strconv.FormatInt(number, 10)
+	}
 	r.mu.Lock()
 	r.tally.Sent(due)
 	r.mu.Unlock()
@@ -153,26 +188,30 @@ func (r *run) send(ctx context.Context, target int, due time.Duration) {
 	case r.slots <- struct{}{}:
 	default:
 		o.Error, o.Done = Overload, time.Since(r.start)
-		r.done(o)
+		r.done(id, o)
 		return
 	}
 	r.workers.Go(func() {
 		defer func() { <-r.slots }()
 		attempt, cancel := context.WithTimeout(ctx, r.options.Timeout)
 		defer cancel()
-		who, err := r.probers[target].probe(attempt)
+		who, err := r.probers[target].probe(context.WithValue(attempt, requestKey{}, id))
 		if err != nil && ctx.Err() != nil {
 			return // abandoned
 		}
 		o.Who, o.Error, o.Done = who, Classify(err), time.Since(r.start)
-		r.done(o)
+		r.done(id, o)
 	})
 }
 
-func (r *run) done(o tally.Outcome) {
+func (r *run) done(id string, o tally.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tally.Done(o)
+	if r.requests != nil {
+		err := r.requests.Encode(Request{id, o.Due.Seconds(), (o.Done - o.Due).Seconds() * 1000, o.Who, o.Error})
+		r.unsaid = cmp.Or(r.unsaid, err)
+	}
 	if o.Error == "" && r.options.UntilSuccess {
 		r.end()
 	}
@@ -214,7 +253,7 @@ func (r *run) finish(end time.Duration) (tally.Summary, error) {
 	if r.fail == nil {
 		r.fail = r.out.Encode(summary)
 	}
-	if r.fail != nil {
+	if r.fail = cmp.Or(r.fail, r.unsaid); r.fail != nil {
 		return summary, fmt.Errorf("writing the outcomes: %w", r.fail)
 	}
 	return summary, nil
