@@ -24,10 +24,10 @@ import (
 
 // Limits are those of what strangers may do. Zero values stand for the defaults.
 type Limits struct {
-	// Calls is how many calls are served at a time (32). Those above it are refused.
+	// Calls is how many calls of strangers are served at a time (32). Those above it are refused.
 	Calls int
-	// Burst is how many first certificates a source address may ask for at once (20), Interval after what time for one more
-	// (3 s). A source is an IPv4 address or a /64 of IPv6.
+	// Burst is how many first certificates a source address may ask for at once (60), Interval after what time for one more
+	// (1 s): all nodes of a cluster may come from one address. A source is an IPv4 address or a /64 of IPv6.
 	Burst    int
 	Interval time.Duration
 	// Connections and PerSource limit open connections of strangers, in all (256) and by source (16).
@@ -36,15 +36,16 @@ type Limits struct {
 	Timeout time.Duration
 }
 
-// What an identity may renew: all agents of a cluster have the same one.
+// What an identity may renew: all agents of a cluster have the same one. Strangers take no place away from them.
 const (
+	renewCalls    = 64
 	renewBurst    = 256
 	renewInterval = time.Second
 )
 
 func (l Limits) withDefaults() Limits {
 	return Limits{
-		Calls: cmp.Or(l.Calls, 32), Burst: cmp.Or(l.Burst, 20), Interval: cmp.Or(l.Interval, 3*time.Second),
+		Calls: cmp.Or(l.Calls, 32), Burst: cmp.Or(l.Burst, 60), Interval: cmp.Or(l.Interval, time.Second),
 		Connections: cmp.Or(l.Connections, 256), PerSource: cmp.Or(l.PerSource, 16), Timeout: cmp.Or(l.Timeout, 10*time.Second),
 	}
 }
@@ -74,11 +75,10 @@ type Options struct {
 
 // Server gives certificates. Every replica of a hub runs one.
 type Server struct {
-	options Options
-	calls   chan struct{}
-	sources *limiter // of first certificates, by source address
-	holders *limiter // of renewals, by identity
-	metrics metrics
+	options   Options
+	strangers gate // to first certificates, by source address
+	holders   gate // to renewals, by identity
+	metrics   metrics
 }
 
 var (
@@ -96,11 +96,29 @@ func NewServer(o Options) *Server {
 	}
 	o.Limits = o.Limits.withDefaults()
 	return &Server{
-		options: o,
-		calls:   make(chan struct{}, o.Limits.Calls),
-		sources: newLimiter(o.Limits.Burst, o.Limits.Interval, o.Now),
-		holders: newLimiter(renewBurst, renewInterval, o.Now),
-		metrics: newMetrics(),
+		options:   o,
+		strangers: gate{newLimiter(o.Limits.Burst, o.Limits.Interval, o.Now), make(chan struct{}, o.Limits.Calls)},
+		holders:   gate{newLimiter(renewBurst, renewInterval, o.Now), make(chan struct{}, renewCalls)},
+		metrics:   newMetrics(),
+	}
+}
+
+// gate lets callers in: not too often, and so many at a time.
+type gate struct {
+	often  *limiter
+	inside chan struct{}
+}
+
+// enter lets a caller in, or says why not. Who was let in has to leave.
+func (g gate) enter(caller string) (leave func(), err error) {
+	if !g.often.allow(caller) {
+		return nil, deny(outcomeLimited, "this is asked for too often from here: wait a little")
+	}
+	select {
+	case g.inside <- struct{}{}:
+		return func() { <-g.inside }, nil
+	default:
+		return nil, deny(outcomeLimited, "the hub gives as many certificates at a time as it may: try again")
 	}
 }
 
@@ -135,7 +153,7 @@ func (s *Server) unavailable(err error, what string) error {
 func (s *Server) Enroll(ctx context.Context, request *enrolmentpb.EnrollRequest) (*enrolmentpb.Certificate, error) {
 	by := proofOf(request)
 	from := sourceFrom(ctx)
-	return s.serve(ctx, call{name: "enroll", proof: by, from: from, limit: s.sources, caller: from}, func(ctx context.Context) (given, error) {
+	return s.serve(ctx, call{name: "enroll", proof: by, from: from, gate: s.strangers, caller: from}, func(ctx context.Context) (given, error) {
 		return s.enroll(ctx, request)
 	})
 }
@@ -148,7 +166,7 @@ func (s *Server) Renew(ctx context.Context, request *enrolmentpb.RenewRequest) (
 		s.metrics.count("renew", byCertificate, outcomeDenied)
 		return nil, status.Error(codes.Unauthenticated, err.Error())
 	}
-	by := call{name: "renew", proof: byCertificate, from: sourceFrom(ctx), limit: s.holders, caller: id.String()}
+	by := call{name: "renew", proof: byCertificate, from: sourceFrom(ctx), gate: s.holders, caller: id.String()}
 	return s.serve(ctx, by, func(context.Context) (given, error) {
 		if id.Cluster == "" || !slices.Contains(s.options.Roles, id.Role) {
 			return given{}, deny(outcomeDenied, "the certificate of %s is not renewed here", id)
@@ -168,7 +186,7 @@ func (s *Server) Renew(ctx context.Context, request *enrolmentpb.RenewRequest) (
 type call struct {
 	name, proof string
 	from        string // the source address
-	limit       *limiter
+	gate        gate
 	caller      string
 }
 
@@ -199,15 +217,11 @@ func (s *Server) serve(ctx context.Context, by call, do func(context.Context) (g
 }
 
 func (s *Server) within(ctx context.Context, by call, do func(context.Context) (given, error)) (given, error) {
-	if !by.limit.allow(by.caller) {
-		return given{}, deny(outcomeLimited, "this is asked for too often from here: wait a little")
+	leave, err := by.gate.enter(by.caller)
+	if err != nil {
+		return given{}, err
 	}
-	select {
-	case s.calls <- struct{}{}:
-		defer func() { <-s.calls }()
-	default:
-		return given{}, deny(outcomeLimited, "the hub gives as many certificates at a time as it may: try again")
-	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, s.options.Limits.Timeout)
 	defer cancel()
 	return do(ctx)

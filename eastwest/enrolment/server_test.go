@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/elliptic"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -234,6 +235,11 @@ func equalKeys(a, b any) bool {
 	return ok && key.Equal(b)
 }
 
+// stateOf is how a hub sees a connection with a certificate that it verified.
+func stateOf(own tls.Certificate) tls.ConnectionState {
+	return tls.ConnectionState{PeerCertificates: []*x509.Certificate{own.Leaf}, VerifiedChains: [][]*x509.Certificate{{own.Leaf}}}
+}
+
 // TestLimits: who asks too often is refused, others are not; and so much at a time.
 func TestLimits(t *testing.T) {
 	entered, leave := make(chan struct{}, 8), make(chan struct{})
@@ -267,6 +273,11 @@ func TestLimits(t *testing.T) {
 	}
 	if got := codeOf(h.server.Enroll(from("192.0.2.3"), byAccount(t, "m1.example", "x"))); got != "ResourceExhausted" {
 		t.Errorf("a third at a time: %s", got)
+	}
+	who := identity.ClusterID(identity.DefaultTrustDomain(), "m1", identity.RoleGateway)
+	certified := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 3)}, AuthInfo: credentials.TLSInfo{State: stateOf(certificateOf(t, h, who))}})
+	if _, err := h.server.Renew(certified, &enrolmentpb.RenewRequest{Request: csr(t)}); err != nil {
+		t.Errorf("strangers keep out who has a certificate: %v", err)
 	}
 	once.Do(func() { close(leave) })
 	slow.Wait()
