@@ -217,8 +217,16 @@ func (c *Client) left(ctx context.Context, err error, pause time.Duration) {
 	c.state.Problem = err.Error()
 	if ctx.Err() == nil {
 		log.Info("There is no hub at the moment; what is known stays", "hub", c.state.Hub, "reason", err.Error(),
-			"lastHeard", c.state.Heard, "nextTry", pause.String())
+			"lastHeard", heardAt(c.state.Heard), "nextTry", pause.String())
 	}
+}
+
+// heardAt is a time for the log.
+func heardAt(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return at.UTC().Format(time.RFC3339)
 }
 
 // heard notes a sign of life.

@@ -104,7 +104,7 @@ func complete(cmd *cobra.Command) {
 	must(cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 	for _, free := range []string{
 		"hub", "node-id", "metrics-addr", "addr", "tls-addr", "https-addr", "zone", "nameserver", "ttl", "external-zone", "kubefed-zone", "per-cluster-zone",
-		"cluster", "listener", "source", "region", "upstream", "rate-limit", "nsid", "chaos-version", "secondary",
+		"cluster", "listener", "source", "region", "upstream", "upstream-for", "rate-limit", "nsid", "chaos-version", "secondary",
 	} {
 		must(cmd.RegisterFlagCompletionFunc(free, cobra.NoFileCompletions))
 	}

@@ -33,6 +33,8 @@ func TestFlagErrors(t *testing.T) {
 		{"a zone file without an origin", "--zone-file " + write(t, "two.zone", zoneFile), "--zone-file"},
 		{"no zone file", "--zone-file " + write(t, "three.zone", "}"), "--zone-file"},
 		{"an asker of zone files", "--zone-file " + file + " --source 10.0.0.0/8=m1", "--source goes with a hub"},
+		{"another TTL for zone files", "--zone-file " + file + " --ttl 99", "--ttl goes with a hub"},
+		{"another zone for zone files", "--zone-file " + file + " --zone foo.", "--zone goes with a hub"},
 		{"an argument", "x", `unknown command "x"`},
 		{"a tap of nothing", "tap --every 0", "--every 0"},
 		{"a tap of an unknown form", "tap -o yaml", `unknown output format "yaml"`},

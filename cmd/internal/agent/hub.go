@@ -3,7 +3,9 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc/credentials"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/hansa-dev/hansa/cmd/internal/dns"
 	"github.com/hansa-dev/hansa/eastwest/feed"
@@ -39,6 +42,7 @@ func (o *Options) serveHub(ctx context.Context, log logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	o.tellKept(client.State(), log)
 	judge := &judge{state: client.State, mark: server.SetStale, log: log}
 	judge.look(time.Now())
 	follow := func(ctx context.Context) error {
@@ -63,8 +67,6 @@ func (o *Options) newClient(log logr.Logger) (*feed.Client, error) {
 			return nil, fmt.Errorf("--state-dir: %w", err)
 		}
 		store = feed.NewStore(filepath.Join(o.StateDir, snapshotFile))
-	} else {
-		log.Info("Nothing is kept for when no hub answers: there is no --state-dir")
 	}
 	client := feed.New(feed.Options{
 		Hubs: func() []string { return o.Hubs }, Credentials: credentials.NewTLS(config), Store: store, Log: log.WithName("feed"),
@@ -72,14 +74,34 @@ func (o *Options) newClient(log logr.Logger) (*feed.Client, error) {
 	})
 	snapshot, _ := client.Current()
 	if snapshot.Sequence() != 0 {
-		state := client.State()
-		log.Info("Going on from what is kept", "sequence", state.Sequence, "services", state.Services, "heard", state.Heard)
 		return client, nil
 	}
-	if _, err := files.GetX509SVID(); err != nil { // there would be nothing to say
+	_, err = files.GetX509SVID()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("--tls-dir: %w. Let the user read it who runs this, as by: chown USER %s", err, filepath.Join(o.TLSDir, corev1.TLSPrivateKeyKey))
+	case err != nil: // there would be nothing to say
 		return nil, fmt.Errorf("--tls-dir: %w. Write it: hansa xds bootstrap --cluster CLUSTER --dir %s", err, o.TLSDir)
 	}
 	return client, nil
+}
+
+// tellKept logs what there is for when no hub answers.
+func (o *Options) tellKept(state feed.State, log logr.Logger) {
+	if o.StateDir == "" {
+		log.Info("Nothing is kept for when no hub answers: there is no --state-dir")
+	}
+	if state.Sequence != 0 {
+		log.Info("Going on from what is kept", "sequence", state.Sequence, "services", state.Services, "heard", since(state.Heard))
+	}
+}
+
+// since is a time for people, who know no year 1.
+func since(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return at.UTC().Format(time.RFC3339)
 }
 
 // node is what the hub calls this server.
@@ -126,7 +148,7 @@ func (j *judge) look(now time.Time) {
 	j.stale = stale
 	j.mark(stale)
 	if stale && state.Sequence != 0 {
-		j.log.Info("Answers may be stale, and say so: no hub answers", "heard", state.Heard)
+		j.log.Info("Answers may be stale, and say so: no hub answers", "heard", since(state.Heard))
 	} else if !stale {
 		j.log.Info("Answers are up to date", "hub", state.Hub)
 	}

@@ -33,6 +33,7 @@ type Flags struct {
 	Regions   []string // CIDR=REGION
 
 	Upstreams     []string
+	UpstreamFor   []string // CIDR
 	RateLimit     int
 	NSID          string
 	ChaosVersion  string
@@ -72,9 +73,10 @@ func (f *Flags) Add(flags *pflag.FlagSet, prefix string, addr ...string) {
 	flags.StringSliceVar(&f.Regions, prefix+"region", nil, "CIDR=REGION: who asks from there is outside of all clusters, in that region. The longest counts.")
 
 	flags.StringSliceVar(&f.Upstreams, prefix+"upstream", nil, "IP[:PORT] of a resolver to ask for names in no zone of ours. Default: they are refused.")
-	flags.IntVar(&f.RateLimit, prefix+"rate-limit", 0, "Responses per second to one network (/24, /56) over UDP. 0, the default, sets no limit.")
-	flags.StringVar(&f.NSID, prefix+"nsid", "", "What the server calls itself, in NSID (RFC 5001) and hostname.bind. Default: nothing.")
-	flags.StringVar(&f.ChaosVersion, prefix+"chaos-version", "", "What version.bind says. Default: nothing.")
+	flags.StringSliceVar(&f.UpstreamFor, prefix+"upstream-for", nil, "CIDR of those for whom --"+prefix+"upstream is asked; others are refused. Default: loopback, link-local and private networks, and those of --"+prefix+"source.")
+	flags.IntVar(&f.RateLimit, prefix+"rate-limit", 0, "Responses per second to one network (/24, /56) over UDP, at most 1000000. 0, the default, sets no limit.")
+	flags.StringVar(&f.NSID, prefix+"nsid", "", "What the server calls itself, in NSID (RFC 5001) and hostname.bind, in at most 128 octets. Default: nothing.")
+	flags.StringVar(&f.ChaosVersion, prefix+"chaos-version", "", "What version.bind says, in at most 255 octets. Default: nothing.")
 	flags.StringSliceVar(&f.Secondaries, prefix+"secondary", nil, "KEY[=IP[:PORT]]: who has this TSIG key may copy the zones, and is told of changes at the address.")
 	flags.StringVar(&f.TSIGFile, prefix+"tsig-file", "", "The keys of secondaries, as tsig-keygen writes them.")
 	flags.StringVar(&f.DNSSECKeyFile, prefix+"dnssec-key-file", "", "A P-256 private key in PEM to sign answers with (DNSSEC). Default: they are not signed.")
@@ -98,6 +100,8 @@ func (f *Flags) Viewed() (flag string, ok bool) {
 		{"external-zone", len(f.External) > 0},
 		{"kubefed-zone", len(f.KubeFed) > 0},
 		{"per-cluster-zone", f.PerCluster != ""},
+		{"zone", f.ClusterSet != zone.DefaultClusterSet},
+		{"ttl", f.TTL != zone.DefaultTTL},
 	} {
 		if each.set {
 			return f.prefix + each.name, true

@@ -65,7 +65,7 @@ func TestFlagErrors(t *testing.T) {
 		{"nothing but an address", addr, ""},
 		{"all of them", addr + "--dns-cluster m1/a --dns-listener 127.0.0.1=m2 --dns-source 10.0.0.0/8=m1,fd00::/8=m2/b --dns-region 192.0.2.7=eu,2001:db8::/32=us " +
 			"--dns-zone my.zone. --dns-nameserver ns.my.zone=192.0.2.1,ns.my.zone=2001:db8::1 --dns-ttl 30 --dns-external-zone global.example.org " +
-			"--dns-kubefed-zone fed=example.com --dns-per-cluster-zone clusters.example.org --dns-upstream 192.0.2.53,[2001:db8::53]:5353 --dns-rate-limit 10 " +
+			"--dns-kubefed-zone fed=example.com --dns-per-cluster-zone clusters.example.org --dns-upstream 192.0.2.53,[2001:db8::53]:5353 --dns-upstream-for 10.0.0.0/8,2001:db8::/32,192.0.2.1 --dns-rate-limit 10 " +
 			"--dns-nsid me --dns-chaos-version none --dns-secondary second,second=192.0.2.9,second=192.0.2.9:5353 --dns-tsig-file " + tsig + " --dns-dnssec-key-file " + dnssec, ""},
 
 		{"no address", "", "there is no address to listen on"},
@@ -105,7 +105,12 @@ func TestFlagErrors(t *testing.T) {
 		{"an upstream by name", addr + "--dns-upstream dns.example.org", "want IP or IP:PORT"},
 		{"an upstream that is this server", "--dns-addr :5353 --dns-upstream 127.0.0.1:5353", "would ask itself"},
 		{"an upstream on this machine", "--dns-addr 127.0.0.1:0 --dns-upstream 127.0.0.1:53", ""},
-		{"less than no responses", addr + "--dns-rate-limit -1", "--dns-rate-limit -1: want 0 or more"},
+		{"an upstream for nobody", addr + "--dns-upstream 192.0.2.53 --dns-upstream-for example.org", `--dns-upstream-for "example.org": "example.org" is no network`},
+		{"for whom nobody is asked", addr + "--dns-upstream-for 10.0.0.0/8", "--dns-upstream-for goes with --dns-upstream"},
+		{"less than no responses", addr + "--dns-rate-limit -1", "--dns-rate-limit -1: want 0 to 1000000"},
+		{"more responses than can be told apart", addr + "--dns-rate-limit 1000001", "--dns-rate-limit 1000001: want 0 to 1000000"},
+		{"a name that makes responses large", addr + "--dns-nsid " + strings.Repeat("x", 129), "--dns-nsid has 129 octets: want at most 128"},
+		{"a version that does not fit", addr + "--dns-chaos-version " + strings.Repeat("x", 256), "--dns-chaos-version has 256 octets: want at most 255"},
 
 		{"a secondary without keys", addr + "--dns-secondary k", "--dns-secondary needs --dns-tsig-file"},
 		{"keys for nobody", addr + "--dns-tsig-file " + tsig, "--dns-tsig-file needs --dns-secondary"},

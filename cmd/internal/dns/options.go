@@ -3,6 +3,7 @@ package dns
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -22,8 +23,8 @@ const port = 53
 // responder returns what the responder is made of, as far as flags say it. It reads the files that they name.
 func (f *Flags) responder(log logr.Logger) (dns.Options, error) {
 	o := dns.Options{Version: f.ChaosVersion, Hostname: f.NSID, Log: log}
-	if f.RateLimit < 0 {
-		return o, fmt.Errorf("--%srate-limit %d: want 0 or more", f.prefix, f.RateLimit)
+	if err := f.checkLimits(); err != nil {
+		return o, err
 	}
 	o.RateLimit.PerSecond = f.RateLimit
 	var err error
@@ -36,11 +37,49 @@ func (f *Flags) responder(log logr.Logger) (dns.Options, error) {
 	if o.Forward, err = f.forwarder(); err != nil {
 		return o, err
 	}
+	if o.ForwardFor, err = f.forwardFor(o.Askers); err != nil {
+		return o, err
+	}
 	if o.Transfer, err = f.transfers(log); err != nil {
 		return o, err
 	}
 	o.Sign, err = f.signer()
 	return o, err
+}
+
+// checkLimits finds values that are too large, or make no sense.
+func (f *Flags) checkLimits() error {
+	if f.RateLimit < 0 || f.RateLimit > dns.MaxPerSecond {
+		return fmt.Errorf("--%srate-limit %d: want 0 to %d", f.prefix, f.RateLimit, dns.MaxPerSecond)
+	}
+	for _, text := range []struct {
+		flag, value string
+		most        int
+	}{{"nsid", f.NSID, dns.MaxHostname}, {"chaos-version", f.ChaosVersion, dns.MaxText}} {
+		if len(text.value) > text.most {
+			return fmt.Errorf("--%s%s has %d octets: want at most %d", f.prefix, text.flag, len(text.value), text.most)
+		}
+	}
+	return nil
+}
+
+// forwardFor returns for whom upstreams are asked.
+func (f *Flags) forwardFor(askers dns.Askers) ([]netip.Prefix, error) {
+	if len(f.UpstreamFor) == 0 {
+		return slices.AppendSeq(dns.Private(), maps.Keys(askers.Sources)), nil
+	}
+	if len(f.Upstreams) == 0 {
+		return nil, fmt.Errorf("--%supstream-for goes with --%supstream: nobody is asked", f.prefix, f.prefix)
+	}
+	var networks []netip.Prefix
+	for _, written := range f.UpstreamFor {
+		network, err := parsePrefix(written)
+		if err != nil {
+			return nil, wrong(f.prefix+"upstream-for", written, err)
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
 }
 
 func (f *Flags) forwarder() (*forward.Forwarder, error) {

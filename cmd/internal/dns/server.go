@@ -45,7 +45,7 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	f := o.Flags
 	if flag, viewed := f.Viewed(); viewed && o.Static != nil {
-		return nil, fmt.Errorf("--%s goes with a hub: zone files say the same to everybody", flag)
+		return nil, fmt.Errorf("--%s goes with a hub: zone files say all of it themselves, and the same to everybody", flag)
 	}
 	config, err := f.responder(o.Log)
 	if err != nil {
