@@ -2,7 +2,9 @@ package tunnel_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
+	"net"
 	"strconv"
 	"testing"
 	"time"
@@ -72,4 +74,39 @@ func BenchmarkBulk(b *testing.B) {
 			b.ReportMetric((cpu()-begin).Seconds()/float64(b.N)/float64(size)*1e9, "cpu-s/GB")
 		})
 	}
+}
+
+// BenchmarkTLS moves octets through TLS and nothing else, to compare.
+func BenchmarkTLS(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	p := newPKI(b)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tls.Server(c, p.gateway("m2"))}, make([]byte, 64<<10))
+	}()
+	c, err := tls.Dial("tcp", l.Addr().String(), p.gateway("m1"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	const size = 64 << 10
+	buffer := make([]byte, size)
+	b.SetBytes(size)
+	begin := cpu()
+	for b.Loop() {
+		if _, err := c.Write(buffer); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = c.Close()
+	<-done
+	b.ReportMetric((cpu()-begin).Seconds()/float64(b.N)/size*1e9, "cpu-s/GB")
 }

@@ -105,7 +105,7 @@ type site struct {
 func serve(tb testing.TB, p *pki, h tunnel.HandlerFunc, change func(*tunnel.ServerOptions)) *site {
 	tb.Helper()
 	o := tunnel.ServerOptions{TLS: p.gateway("m2"), Identify: identify, Handler: h, DrainTimeout: time.Millisecond}
-	o.Log = logTo(tb)
+	o.Log, o.Dead = logTo(tb), patience // a busy machine is no fault
 	if change != nil {
 		change(&o)
 	}
@@ -141,7 +141,7 @@ func serve(tb testing.TB, p *pki, h tunnel.HandlerFunc, change func(*tunnel.Serv
 func (s *site) dial(change func(*tunnel.Options)) *tunnel.Dialer {
 	s.tb.Helper()
 	config := s.pki.gateway("m1")
-	o := tunnel.Options{TLS: func(string) *tls.Config { return config }, Identify: identify, Tunnels: 1, Log: logTo(s.tb)}
+	o := tunnel.Options{TLS: func(string) *tls.Config { return config }, Identify: identify, Tunnels: 1, Log: logTo(s.tb), Dead: patience}
 	if change != nil {
 		change(&o)
 	}

@@ -44,8 +44,8 @@ func TestDead(t *testing.T) {
 						t.Errorf("%s\nthe handler reads %v", tc.reason, err)
 					}
 					there <- time.Since(begin)
-				}), func(o *tunnel.ServerOptions) { o.Listener = net })
-				d := s.dial(func(o *tunnel.Options) { o.Dial = net.Dial })
+				}), func(o *tunnel.ServerOptions) { o.Listener, o.Dead = net, 0 })
+				d := s.dial(func(o *tunnel.Options) { o.Dial, o.Dead = net.Dial, 0 })
 				stream := s.open(d, ask)
 				time.Sleep(10*time.Second + 100*time.Millisecond) //nolint:forbidigo // it is the bubble's clock
 				begin = time.Now()
@@ -66,17 +66,47 @@ func TestDead(t *testing.T) {
 	}
 }
 
+// TestBusy checks that a process which is too busy to read does not hold the others for dead.
+func TestBusy(t *testing.T) {
+	s := serve(t, newPKI(t), accepting(echo), nil)
+	r := &relays{}
+	d := s.dial(func(o *tunnel.Options) {
+		o.Dial, o.Heartbeat, o.Dead = r.Dial, 20*time.Millisecond, 200*time.Millisecond
+	})
+	stream := s.open(d, ask)
+	resume := make(chan struct{})
+	r.each(func(w *wire) { w.pause.Store(&resume) })
+	begin := d.State()[0].LastHeard
+	until(t, "it was not heard for much longer than it may", func() bool {
+		state := d.State()[0]
+		if !state.Up {
+			t.Fatalf("%+v", state)
+		}
+		if heard := state.LastHeard; heard.After(begin) {
+			begin = heard // the last read before the pause
+		}
+		return time.Since(begin) > 700*time.Millisecond
+	})
+	r.each(func(w *wire) { w.pause.Store(nil) })
+	close(resume)
+	_, _ = io.WriteString(stream, "x")
+	_ = stream.CloseWrite()
+	if got, err := readAll(stream); got != "x" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // TestQuiet checks that a tunnel on which nothing happens lives, with the heartbeats that it should have.
 func TestQuiet(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		net := newNetwork()
-		s := serve(t, newPKI(t), accepting(echo), func(o *tunnel.ServerOptions) { o.Listener = net })
-		d := s.dial(func(o *tunnel.Options) { o.Dial = net.Dial })
+		s := serve(t, newPKI(t), accepting(echo), func(o *tunnel.ServerOptions) { o.Listener, o.Dead = net, 0 })
+		d := s.dial(func(o *tunnel.Options) { o.Dial, o.Dead = net.Dial, 0 })
 		stream := s.open(d, ask)
 		_ = stream.SetDeadline(time.Time{})
-		time.Sleep(11 * time.Hour / 4) //nolint:forbidigo // it is the bubble's clock
+		time.Sleep(10 * time.Minute) //nolint:forbidigo // it is the bubble's clock
 		state := d.State()[0]
-		if !state.Up || state.Problem != "" || time.Since(state.LastHeard) > 250*time.Millisecond || time.Since(state.Since) < 2*time.Hour {
+		if !state.Up || state.Problem != "" || time.Since(state.LastHeard) > 250*time.Millisecond || time.Since(state.Since) < 9*time.Minute {
 			t.Errorf("%+v", state)
 		}
 		if _, err := io.WriteString(stream, "x"); err != nil {
@@ -100,9 +130,9 @@ func TestTruncated(t *testing.T) {
 		text[i] = byte(i)
 	}
 	kills := map[string]func(*wire){
-		"Reset": func(w *wire) { _ = w.Conn.(*net.TCPConn).SetLinger(0); _ = w.Conn.Close() },
+		"Reset": func(w *wire) { _ = w.Conn.(*net.TCPConn).SetLinger(0); _ = w.Close() },
 		"FIN":   func(w *wire) { _ = w.Conn.(*net.TCPConn).CloseWrite() },
-		"Close": func(w *wire) { _ = w.Conn.Close() },
+		"Close": func(w *wire) { _ = w.Close() },
 	}
 	for name, kill := range kills {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +168,7 @@ func TestMidFrame(t *testing.T) {
 		_, _ = io.Copy(s, rand.NewChaCha8([32]byte{}))
 	}), nil)
 	r := &relays{}
-	d := s.dial(func(o *tunnel.Options) { o.Dial = r.Dial })
+	d := s.dial(func(o *tunnel.Options) { o.Dial, o.Dead = r.Dial, 0 })
 	stream := s.open(d, ask)
 	_ = stream.SetDeadline(time.Time{})
 	r.each(func(w *wire) { w.until.Store(w.read.Load() + 1 + rand.Int64N(1<<20)) })
@@ -278,7 +308,7 @@ func TestRevoked(t *testing.T) {
 func TestUncertain(t *testing.T) {
 	r := &relays{}
 	s := serve(t, newPKI(t), func(_ context.Context, _ identity.ID, _ time.Time, _ tunnel.Request, in tunnel.Incoming) {
-		r.each(func(w *wire) { _ = w.Conn.Close() })
+		r.each(func(w *wire) { _ = w.Close() })
 		in.Refuse(tunnel.Busy, "too late")
 	}, nil)
 	d := s.dial(func(o *tunnel.Options) { o.Dial = r.Dial })

@@ -26,14 +26,21 @@ func bubble(t *testing.T, test func(*testing.T)) {
 type wire struct {
 	net.Conn
 
-	deaf  atomic.Bool  // what arrives is lost
-	mute  atomic.Bool  // what is sent is lost
-	read  atomic.Int64 // octets that arrived
-	until atomic.Int64 // after so many, it is deaf; 0: never
+	deaf  atomic.Bool                   // what arrives is lost
+	mute  atomic.Bool                   // what is sent is lost
+	read  atomic.Int64                  // octets that arrived
+	until atomic.Int64                  // after so many, it is deaf; 0: never
+	pause atomic.Pointer[chan struct{}] // what arrives is not read before this is closed; nil: it is
 }
+
+// NetConn returns the connection below.
+func (w *wire) NetConn() net.Conn { return w.Conn }
 
 func (w *wire) Read(p []byte) (int, error) {
 	for {
+		if pause := w.pause.Load(); pause != nil {
+			<-*pause
+		}
 		n, err := w.Conn.Read(p)
 		if err != nil {
 			return n, err

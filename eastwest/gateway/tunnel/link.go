@@ -67,7 +67,8 @@ const highWater = 64 << 10
 // link is the connection that a session of yamux reads and writes. It reads along, puts frames of its own between those of
 // yamux, and sends what has piled up in one piece.
 type link struct {
-	conn   net.Conn
+	conn   net.Conn // TLS
+	below  *batched // what TLS writes to; nil: not known
 	frames frames
 
 	// Of the goroutine that reads.
@@ -93,11 +94,22 @@ type link struct {
 	sent   chan struct{} // closed when nothing is sent any more
 }
 
-// queues are for link.queue; they are larger than highWater, because that is when the last frame is added.
+// queues are for what is sent. They are larger than highWater, because that is when the last frame is added.
 var queues = sync.Pool{New: func() any { return new(make([]byte, 0, 2*highWater)) }}
+
+// recycle keeps a buffer of queues for others, unless it has grown.
+func recycle(b []byte) {
+	if cap(b) <= 4*highWater {
+		b = b[:0]
+		queues.Put(&b)
+	}
+}
 
 func newLink(conn net.Conn, to frames, count *traffic) *link {
 	l := &link{conn: conn, frames: to, start: time.Now(), in: &count.in, out: &count.out, sent: make(chan struct{})}
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		l.below, _ = over.NetConn().(*batched)
+	}
 	l.change = sync.NewCond(&l.mu)
 	return l
 }
@@ -262,16 +274,23 @@ func (l *link) run() error {
 		if len(batch) == 0 || closed {
 			return nil
 		}
-		_, err := l.conn.Write(batch)
-		if err != nil {
+		if err := l.write(batch); err != nil {
 			return err
 		}
 		l.out.Add(uint64(len(batch)))
-		if cap(batch) <= 4*highWater {
-			batch = batch[:0]
-			queues.Put(&batch)
-		}
+		recycle(batch)
 	}
+}
+
+func (l *link) write(batch []byte) error {
+	write := func() error {
+		_, err := l.conn.Write(batch)
+		return err
+	}
+	if l.below == nil {
+		return write()
+	}
+	return l.below.together(write)
 }
 
 // shutdown lets run end when all is sent.
@@ -295,9 +314,7 @@ func (l *link) Close() error {
 // hangUp closes the connection below TLS, which has nothing to say that the streams do not. If not gently, what was not
 // sent yet is thrown away, and the other side knows at once.
 func hangUp(conn net.Conn, gently bool) error {
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = over.NetConn()
-	}
+	conn = bottom(conn)
 	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok && !gently {
 		_ = tcp.SetLinger(0)
 	}

@@ -113,7 +113,7 @@ func (p *pool) connect(ctx context.Context) (*session, error) {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
 	tune(raw, o.Dead)
-	conn := tls.Client(raw, p.config())
+	conn := tls.Client(newBatched(raw), p.config())
 	id, issued, err := p.handshake(ctx, conn)
 	if err != nil {
 		_ = hangUp(raw, false)

@@ -180,7 +180,7 @@ func (s *Server) accept(ctx context.Context) error {
 		conn, err := s.options.Listener.Accept()
 		if err == nil {
 			wait = 0
-			s.running.Go(func() { s.connected(ctx, conn) })
+			s.admit(ctx, conn)
 			continue
 		}
 		if temporary, ok := errors.AsType[interface {
@@ -200,16 +200,21 @@ func (s *Server) accept(ctx context.Context) error {
 	}
 }
 
-// connected makes a connection a tunnel, and serves it.
-func (s *Server) connected(ctx context.Context, raw net.Conn) {
+// admit lets a connection in, unless there are too many.
+func (s *Server) admit(ctx context.Context, raw net.Conn) {
 	leave, why := s.entrance.admit(raw)
 	if why != none {
 		s.refused(why, raw.RemoteAddr(), nil)
 		_ = hangUp(raw, false)
 		return
 	}
+	s.running.Go(func() { s.connected(ctx, raw, leave) })
+}
+
+// connected makes a connection a tunnel, and serves it.
+func (s *Server) connected(ctx context.Context, raw net.Conn, leave func() bool) {
 	tune(raw, s.options.Dead)
-	conn := tls.Server(raw, s.tls)
+	conn := tls.Server(newBatched(raw), s.tls)
 	it, why, err := s.handshake(ctx, conn)
 	if leave() && why != none {
 		why = tooMany // it was pushed out

@@ -32,6 +32,9 @@ type timing struct {
 	linger    time.Duration // for which the other side may go on after a stream was closed here
 }
 
+// busy is how many times as long as otherwise a tunnel may seem silent while something waits to be read.
+const busy = 10
+
 // pingsPerBeat is how many pings may arrive between two heartbeats of ours.
 const pingsPerBeat = 64
 
@@ -241,17 +244,21 @@ func (s *session) goAway() { s.link.send(frame{kind: frameAway}) }
 func (s *session) received(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cause != nil {
+	switch {
+	case s.cause != nil:
 		return s.cause
-	}
-	switch f.kind {
-	case framePing:
+	case f.kind == framePing:
 		return s.pinged(f)
-	case frameAway:
+	case f.kind == frameAway:
 		s.away.Store(true)
 		s.leave.Do(func() { close(s.left) })
 		return nil
 	}
+	return s.heard(f)
+}
+
+// heard is told what arrives of a stream. It is called under mu.
+func (s *session) heard(f frame) error {
 	if f.has(flagSYN) {
 		if s.client || s.streams[f.stream] != nil || len(s.streams) >= s.most {
 			return fmt.Errorf("%w: it opens a stream that it must not", errMisbehaved)
@@ -363,12 +370,14 @@ func (s *session) heartbeat() {
 		case <-timer.C:
 		}
 		now := time.Now()
-		// If this process stood still, then what arrived meanwhile was not read yet.
-		late := now.Sub(wake) > s.timing.dead/2
 		deadline := s.link.lastHeard().Add(s.timing.dead)
-		if !late && !now.Before(deadline) {
-			s.end(errDead)
-			return
+		// If this process stood still, or is too busy, then what arrived meanwhile was not read yet.
+		late := now.Sub(wake) > s.timing.dead/2
+		if !now.Before(deadline) && !late {
+			if late = now.Before(deadline.Add(busy*s.timing.dead)) && unread(s.link.conn); !late {
+				s.end(errDead)
+				return
+			}
 		}
 		if !now.Before(next) {
 			s.sendBeat(now)

@@ -320,7 +320,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestBulk moves more than any window, both ways at once.
 func TestBulk(t *testing.T) {
-	const size = 64 << 20
+	const size = 24 << 20
 	s := serve(t, newPKI(t), accepting(echo), nil)
 	d := s.dial(nil)
 	stream := s.open(d, ask)
