@@ -87,6 +87,9 @@ func (p *program) newGet() *cobra.Command {
 			if what := p.globalWord(args[0]); what != "" {
 				return p.getGlobal(cmd, what, args[1:], f, v)
 			}
+			if what := p.gatewayWord(args[0]); what != "" && v == (view{}) {
+				return p.getGateways(cmd, what, args[1:], f)
+			}
 			if v != (view{}) {
 				return usage(cmd, "--from, --zone and --port are of use with get endpoints only")
 			}
@@ -117,6 +120,9 @@ func (p *program) aboutGlobal() string {
 		Global services (get services) and the endpoints behind them in all clusters (get endpoints) are shown as the hub
 		has recorded them. With --from, endpoints have the priority and weight that clients in that cluster give them.
 		The members' own Services and Endpoints are had by their short names: get svc, get ep.
+
+		The gateways between clusters (get gateways) and the tunnels between them (get tunnels) are shown as their agents tell
+		the hub, with its verdict on each. Names behind them are those of clusters.
 	`
 }
 
@@ -128,7 +134,11 @@ func (p *program) globalExamples() string {
 
 		# The global services, and where calls from cluster m1 to one of them go
 		{} get services -A -o wide
-		{} get endpoints shop/cart --from m1`
+		{} get endpoints shop/cart --from m1
+
+		# Which gateways are up, and what does m1's see of the others?
+		{} get gateways -o wide
+		{} get tunnels m1`
 }
 
 // getGlobal shows global services or their endpoints.
@@ -155,11 +165,14 @@ func (p *program) completeGet(cmd *cobra.Command, args []string, word string) ([
 	if len(args) > 0 && p.globalWord(args[0]) != "" {
 		return p.completeTable(cmd, serviceNames)
 	}
+	if len(args) > 0 && p.gatewayWord(args[0]) != "" {
+		return p.completeClusters(cmd, nil, word)
+	}
 	names, directive := p.completeTypes(func(string) bool { return true })(cmd, args, word)
 	if len(args) == 0 {
 		names = append([]string{"clusters"}, names...)
-		for _, word := range []string{globalEndpoints, globalServices} {
-			if p.globalWord(word) != "" && !slices.Contains(names, word) {
+		for _, word := range []string{globalEndpoints, globalServices, gatewaysWord, tunnelsWord} {
+			if (p.globalWord(word) != "" || p.gatewayWord(word) != "") && !slices.Contains(names, word) {
 				names = append(names, word)
 			}
 		}
