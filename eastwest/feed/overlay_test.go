@@ -1,8 +1,8 @@
 package feed_test
 
 import (
-	"fmt"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -170,7 +170,7 @@ func TestOverlaysAreMerged(t *testing.T) {
 			if r.IntN(3) > 0 {
 				r.change(hub)
 				hub.Publish()
-				send(t, agent, have, hub.snapshot(), own, fmt.Sprint(step))
+				send(t, agent, have, hub.snapshot(), own, strconv.Itoa(step))
 			} else {
 				r.changeOwn(self, own)
 				self.Publish()

@@ -151,7 +151,7 @@ type sliceFact struct {
 type sliceStore struct {
 	byName map[key]*sliceFact
 	heads  map[key]*sliceFact
-	// weights are the sums by service.
+	// weights are the sums of services that have several slices. Nearly all have one.
 	weights map[key]int
 	ports   map[[2]clusterset.TargetPort][]clusterset.TargetPort // one copy of each short list
 }
@@ -176,8 +176,8 @@ func (s *sliceStore) put(i item) (services []key) {
 	service := key{Namespace: i.name.Namespace, Name: i.slice.service}
 	i.slice.ports = s.share(i.slice.ports)
 	s.byName[i.name] = i.slice
-	s.weights[service] += i.slice.weight()
 	if head := s.heads[service]; head != nil {
+		s.weights[service] = s.weight(service) + i.slice.weight()
 		i.slice.next, head.next = head.next, i.slice
 	} else {
 		s.heads[service] = i.slice
@@ -191,10 +191,28 @@ func (s *sliceStore) put(i item) (services []key) {
 // weight is what a slice counts for in the bound of its service.
 func (f *sliceFact) weight() int { return 1 + len(f.endpoints) }
 
-func (s *sliceStore) unlink(service key, slice *sliceFact) {
-	if s.weights[service] -= slice.weight(); s.weights[service] == 0 {
-		delete(s.weights, service)
+// weight is the sum over a service.
+func (s *sliceStore) weight(service key) int {
+	if sum, several := s.weights[service]; several {
+		return sum
 	}
+	if head := s.heads[service]; head != nil {
+		return head.weight()
+	}
+	return 0
+}
+
+func (s *sliceStore) unlink(service key, slice *sliceFact) {
+	left := s.weight(service) - slice.weight()
+	s.cutOut(service, slice)
+	if head := s.heads[service]; head == nil || head.next == nil {
+		delete(s.weights, service)
+	} else {
+		s.weights[service] = left
+	}
+}
+
+func (s *sliceStore) cutOut(service key, slice *sliceFact) {
 	head := s.heads[service]
 	switch {
 	case head == slice && slice.next == nil:

@@ -2,6 +2,7 @@ package exports
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -17,21 +18,25 @@ const maxGateways = 64
 
 // Observed is what agents tell of one cluster.
 type Observed struct {
-	// DataPlane is the verdict of other clusters' agents: whether traffic arrives. Empty means that there is none yet: then what
-	// the leader noted before a restart holds, until the first that is not empty.
+	// DataPlane is the verdict of other clusters' agents: whether traffic arrives. Empty means that there is none. Until the
+	// first that is not empty, what the leader noted before a restart holds.
 	DataPlane clusterset.Health
 	// Gateways are those that the cluster's own agents tell of, with the health that others see. Nil means that none of its
-	// agents has spoken yet: then what the leader noted before a restart holds, until the first that is not nil. Empty means
-	// that there are none.
+	// agents speaks: then what they told last holds, or what the leader noted before a restart. Empty means that there are
+	// none.
 	Gateways []clusterset.Gateway
+	// Seen are verdicts of other clusters' agents on gateways, by the address of their tunnels: also on those that no agent of
+	// the cluster tells of.
+	Seen map[netip.AddrPort]clusterset.Health
 }
 
-// Observe takes what agents tell of a cluster, by its id in the clusterset: all of it, each time. The zero value takes back
-// all that was told, and what was noted of it.
+// Observe takes what agents tell of a cluster, by its id in the clusterset: all of it, each time. It is kept until the member
+// leaves.
 func (w *Watcher) Observe(id string, o Observed) {
 	if o.Gateways != nil {
 		o.Gateways = bound(o.Gateways)
 	}
+	o.Seen = maps.Clone(o.Seen)
 	w.inbox.push(change{apply: func(t *table) { t.observe(id, o) }})
 }
 
@@ -60,10 +65,10 @@ type observation struct {
 func (t *table) observe(id string, o Observed) {
 	next := observation{Observed: o, judged: o.DataPlane != "", listed: o.Gateways != nil}
 	if old := t.observed[id]; old != nil {
-		next.judged, next.listed = next.judged || old.judged, next.listed || old.listed
-	}
-	if o.DataPlane == "" && o.Gateways == nil {
-		next.judged, next.listed = true, true
+		next.judged = next.judged || old.judged
+		if !next.listed {
+			next.listed, next.Gateways = old.listed, old.Gateways
+		}
 	}
 	t.observed[id] = &next
 	for _, s := range t.sites {
@@ -185,7 +190,13 @@ func (s *site) gateways() ([]clusterset.Gateway, []v1alpha1.KnownGateway) {
 	if info := s.table.infos[s.member.Name]; info != nil {
 		written = info.Spec.Gateways
 	}
-	gateways, said := mergeGateways(written, s.observation().Gateways)
+	observed := s.observation()
+	gateways, said := mergeGateways(written, observed.Gateways)
+	for i := range gateways {
+		if health, seen := observed.Seen[netip.AddrPortFrom(gateways[i].Addr, gateways[i].Tunnel)]; seen && gateways[i].Tunnel != 0 {
+			gateways[i].Health = health
+		}
+	}
 	var shown []v1alpha1.KnownGateway
 	for i, gateway := range gateways {
 		known := v1alpha1.KnownGateway{

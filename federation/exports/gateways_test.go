@@ -70,8 +70,24 @@ func TestGateways(t *testing.T) {
 		{reason: "people take it back, while the hub is away", restart: true, want: "-:0/0 inside 10.1.0.1@n1 Up; -:0/0 inside 10.1.0.2@n2 Up", health: clusterset.Down},
 		{reason: "and an agent speaks", told: &exports.Observed{Gateways: []clusterset.Gateway{a}}, want: gateA, health: clusterset.Down},
 		{reason: "there are no agents any more", told: &exports.Observed{Gateways: []clusterset.Gateway{}}, want: "", health: clusterset.Down},
-		{reason: "everything is taken back", told: &exports.Observed{}, want: ""},
-		{reason: "and stays so", restart: true, want: ""},
+		{reason: "there is no verdict any more", told: &exports.Observed{DataPlane: clusterset.Up}, want: "", health: clusterset.Up},
+		{reason: "agents are back", told: &both, want: gateA + "; " + gateB, health: clusterset.Down},
+		{reason: "nobody speaks any more: that takes nothing away but the verdict", told: &exports.Observed{}, want: gateA + "; " + gateB},
+		{
+			reason: "others see what nobody tells", restart: true,
+			told: &exports.Observed{Seen: map[netip.AddrPort]clusterset.Health{netip.MustParseAddrPort("192.0.2.2:15445"): clusterset.Down}},
+			want: gateA + "; " + strings.Replace(gateB, "Up", "Down", 1),
+		},
+		{
+			reason: "and what people say", spec: v1alpha1.ClusterInfoSpec{Gateways: balancer},
+			told: &exports.Observed{Gateways: []clusterset.Gateway{}, Seen: map[netip.AddrPort]clusterset.Health{netip.MustParseAddrPort("203.0.113.1:0"): clusterset.Down}},
+			want: "203.0.113.1:443/0 inside -@ ",
+		},
+		{
+			reason: "and what people say, if it has tunnels", spec: v1alpha1.ClusterInfoSpec{Gateways: []v1alpha1.Gateway{{Address: "203.0.113.1", TunnelPort: 444}}},
+			told: &exports.Observed{Seen: map[netip.AddrPort]clusterset.Health{netip.MustParseAddrPort("203.0.113.1:444"): clusterset.Up}},
+			want: "203.0.113.1:15443/444 inside -@ Up",
+		},
 	}
 	w := gatewayWorld(t)
 	var noted v1alpha1.ClusterInfoStatus

@@ -57,7 +57,7 @@ func (s *site) excess(kind Kind, i, held *item) *excess {
 		if held.slice != nil && held.slice.service == i.slice.service {
 			before = held.slice.weight()
 		}
-		if more := i.slice.weight() - before; more > 0 && s.slices.weights[service]+more > most.endpoints {
+		if more := i.slice.weight() - before; more > 0 && s.slices.weight(service)+more > most.endpoints {
 			return &excess{fmt.Sprintf("service %s has more than the %d endpoints that the hub takes of one service from one cluster, and what is beyond is not used: spread it over several services",
 				service, most.endpoints)}
 		}
