@@ -71,10 +71,12 @@ func TestBusy(t *testing.T) {
 	s := serve(t, newPKI(t), accepting(echo), nil)
 	r := &relays{}
 	d := s.dial(func(o *tunnel.Options) {
-		o.Dial, o.Heartbeat, o.Dead = r.Dial, 20*time.Millisecond, 200*time.Millisecond
+		o.Dial, o.Heartbeat, o.Dead = r.Dial, 50*time.Millisecond, 500*time.Millisecond
 	})
 	stream := s.open(d, ask)
 	resume := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(resume) })
+	t.Cleanup(goOn)
 	r.each(func(w *wire) { w.pause.Store(&resume) })
 	begin := d.State()[0].LastHeard
 	until(t, "it was not heard for much longer than it may", func() bool {
@@ -85,10 +87,10 @@ func TestBusy(t *testing.T) {
 		if heard := state.LastHeard; heard.After(begin) {
 			begin = heard // the last read before the pause
 		}
-		return time.Since(begin) > 700*time.Millisecond
+		return time.Since(begin) > 1200*time.Millisecond
 	})
 	r.each(func(w *wire) { w.pause.Store(nil) })
-	close(resume)
+	goOn()
 	_, _ = io.WriteString(stream, "x")
 	_ = stream.CloseWrite()
 	if got, err := readAll(stream); got != "x" || err != nil {
@@ -120,6 +122,22 @@ func TestQuiet(t *testing.T) {
 			t.Errorf("%v tunnels died or heartbeats were missed", died)
 		}
 	})
+}
+
+// TestSlowLink sends more than a line can carry: heartbeats wait behind it, but something is always heard.
+func TestSlowLink(t *testing.T) {
+	s := serve(t, newPKI(t), accepting(func(s tunnel.Stream) { _, _ = io.Copy(io.Discard, s) }), func(o *tunnel.ServerOptions) { o.Dead = 0 })
+	r := &relays{}
+	d := s.dial(func(o *tunnel.Options) { o.Dial, o.Dead = r.Dial, 0 })
+	stream := s.open(d, ask)
+	r.each(func(w *wire) { w.rate.Store(200 << 10) })
+	go func() { _, _ = io.Copy(stream, rand.NewChaCha8([32]byte{})) }()
+	until(t, "much has arrived", func() bool { return metric(t, s.server, "hansa_tunnel_bytes_total", "in") > 500<<10 })
+	if n := metric(t, d, "hansa_tunnel_died_total") + metric(t, s.server, "hansa_tunnel_died_total"); n != 0 || !d.State()[0].Up {
+		t.Errorf("%v tunnels died", n)
+	}
+	r.each(func(w *wire) { w.rate.Store(0) })
+	_ = stream.Reset()
 }
 
 // TestTruncated cuts an answer after every so many octets: it must never look complete.
@@ -186,6 +204,7 @@ func TestMidFrame(t *testing.T) {
 func TestGoAway(t *testing.T) {
 	p := newPKI(t)
 	release := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(release) })
 	slow := func(s tunnel.Stream) {
 		all, err := readAll(s)
 		if all == "slow" {
@@ -198,6 +217,7 @@ func TestGoAway(t *testing.T) {
 	}
 	patient := func(o *tunnel.ServerOptions) { o.DrainTimeout = patience }
 	first, second := serve(t, p, accepting(slow), patient), serve(t, p, accepting(slow), patient)
+	t.Cleanup(goOn)
 	var now atomic.Pointer[site]
 	now.Store(first)
 	d := first.dial(func(o *tunnel.Options) {
@@ -246,7 +266,7 @@ func TestGoAway(t *testing.T) {
 	if metric(t, first.server, "hansa_tunnel_tunnels") == 0 {
 		t.Error("the old tunnel is gone with a stream in it")
 	}
-	close(release)
+	goOn()
 	if got, err := readAll(old); got != "slow" || err != nil {
 		t.Errorf("the stream that was there before: %q, %v", got, err)
 	}

@@ -30,6 +30,7 @@ type wire struct {
 	mute  atomic.Bool                   // what is sent is lost
 	read  atomic.Int64                  // octets that arrived
 	until atomic.Int64                  // after so many, it is deaf; 0: never
+	rate  atomic.Int64                  // octets per second that are sent; 0: all
 	pause atomic.Pointer[chan struct{}] // what arrives is not read before this is closed; nil: it is
 }
 
@@ -59,7 +60,19 @@ func (w *wire) Write(p []byte) (int, error) {
 	if w.mute.Load() {
 		return len(p), nil
 	}
-	return w.Conn.Write(p)
+	for sent := 0; ; {
+		rate := w.rate.Load()
+		if rate == 0 {
+			n, err := w.Conn.Write(p[sent:])
+			return sent + n, err
+		}
+		piece := p[sent:min(len(p), sent+4096)]
+		<-time.After(time.Duration(len(piece)) * time.Second / time.Duration(rate))
+		n, err := w.Conn.Write(piece)
+		if sent += n; err != nil || sent == len(p) {
+			return sent, err
+		}
+	}
 }
 
 // cut makes both directions lose everything.

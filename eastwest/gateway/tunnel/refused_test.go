@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/yamux"
+
 	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 	"github.com/hansa-dev/hansa/eastwest/identity"
 )
@@ -157,6 +159,39 @@ func TestSlowHandshake(t *testing.T) {
 			return metric(t, s.server, "hansa_tunnel_refused_total", "too_many_tunnels_of_cluster") > 0
 		})
 	})
+}
+
+// TestVersions has a gateway of a later version knock: it is told what is understood here, whatever else it has sent.
+func TestVersions(t *testing.T) {
+	p := newPKI(t)
+	s := serve(t, p, accepting(echo), nil)
+	config := p.gateway("m1")
+	config.NextProtos = []string{tunnel.Protocol}
+	conn, err := tls.Dial("tcp", s.server.Addr().String(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := yamux.DefaultConfig()
+	quiet.LogOutput = io.Discard
+	session, err := yamux.Client(conn, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = session.Close() }()
+	stream, err := session.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = stream.SetDeadline(time.Now().Add(patience))
+	for range 2 {
+		if _, err := stream.Write(append([]byte{2}, make([]byte, 1000)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	no, _ := errors.AsType[*tunnel.Refused](tunnel.ReadAnswer(stream))
+	if no == nil || no.Code != tunnel.NotUnderstood || !strings.Contains(no.Message, "only version 1") {
+		t.Errorf("got %v", no)
+	}
 }
 
 // TestLeaks checks that nothing is left of many tunnels and streams.
