@@ -86,19 +86,24 @@ func (r *ranking) bar(i int, st *standing) Reason {
 
 // enter finds the way into a cluster on another network, or why there is none. Ways that only a failure closes are ways.
 func (r *ranking) enter(st *standing) Reason {
-	tunnels, closed := st.facts.tunnels()
-	if r.gateway {
-		st.gateways = tunnels
-		if len(tunnels) == 0 && !closed {
-			return NoGateway
-		}
-		return Used
+	down := false
+	if r.gateway || len(r.outbound) > 0 {
+		st.gateways, down = st.facts.tunnels()
 	}
-	if len(r.outbound) > 0 && len(tunnels) > 0 {
+	switch {
+	case r.gateway && len(st.gateways) == 0 && !down:
+		return NoGateway
+	case r.gateway:
+		return Used
+	case len(st.gateways) > 0:
 		st.gateways, st.outbound = r.outbound, true
 		return Used
 	}
-	down := len(r.outbound) > 0 && closed
+	return r.enterByName(st, down)
+}
+
+// enterByName finds the gateways that take TLS by server name; down says that another way is closed because it is down.
+func (r *ranking) enterByName(st *standing, down bool) Reason {
 	refusal := NoGateway
 	for _, gateway := range st.facts.Gateways {
 		switch {
