@@ -76,14 +76,18 @@ func (o *Options) newClient(log logr.Logger) (*feed.Client, error) {
 	if snapshot.Sequence() != 0 {
 		return client, nil
 	}
-	_, err = files.GetX509SVID()
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("--tls-dir: %w. Let the user read it who runs this, as by: chown USER %s", err, filepath.Join(o.TLSDir, corev1.TLSPrivateKeyKey))
-	case err != nil: // there would be nothing to say
-		return nil, fmt.Errorf("--tls-dir: %w. Write it: hansa xds bootstrap --cluster CLUSTER --dir %s", err, o.TLSDir)
+	if _, err := files.GetX509SVID(); err != nil { // there would be nothing to say
+		return nil, unread(err, o.TLSDir)
 	}
 	return client, nil
+}
+
+// unread says what to do about a certificate that cannot be read.
+func unread(err error, dir string) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("--tls-dir: %w. Let the user read it who runs this, as by: chown USER %s", err, filepath.Join(dir, corev1.TLSPrivateKeyKey))
+	}
+	return fmt.Errorf("--tls-dir: %w. Write it: hansa xds bootstrap --cluster CLUSTER --dir %s", err, dir)
 }
 
 // tellKept logs what there is for when no hub answers.

@@ -127,6 +127,47 @@ func (h *hub) certify(cluster, dir string) {
 	}
 }
 
+// startsWithin starts the program, and holds that it answers so soon. A busy machine gets some attempts; the best counts.
+func startsWithin(t *testing.T, limit time.Duration, name, want string, flags []string) *program {
+	t.Helper()
+	const attempts = 8
+	for i := range attempts {
+		p := run(t, flags...)
+		got, took := p.ask("udp", name), time.Since(p.began)
+		t.Logf("from its start to its first answer, without a hub: %v", took)
+		if got != want {
+			t.Fatalf("without a hub: %q, want %q", got, want)
+		}
+		if took <= limit {
+			return p
+		}
+		if i == attempts-1 {
+			t.Errorf("it takes more than %v from its start to its first answer", limit)
+			return p
+		}
+		p.stop()
+	}
+	return nil
+}
+
+// TestStrangeStarts looks at what is logged when nothing is well.
+func TestStrangeStarts(t *testing.T) {
+	h, certificates := newHub(t), t.TempDir()
+	h.certify("m1", certificates)
+	h.start()
+	h.stop()
+	flags := []string{"--hub", h.address, "--tls-dir", certificates, "--cluster", "m1"}
+	p := run(t, append(flags, "--source", "10.0.0/8=m1")...)
+	p.wait()
+	if log := p.log(); !strings.Contains(log, "is no network") || strings.Contains(log, "Nothing is kept") {
+		t.Errorf("a flag that is wrong is the only thing to say:\n%s", log)
+	}
+	p = run(t, flags...)
+	p.says("Nothing is kept for when no hub answers")
+	p.says("There is no hub at the moment", "lastHeard:never")
+	p.stop()
+}
+
 // TestHubAndDisk tells the life of a server: fed by a hub, started again without one, from a file that is broken, and with a
 // hub that is back.
 func TestHubAndDisk(t *testing.T) {
@@ -153,13 +194,7 @@ func TestHubAndDisk(t *testing.T) {
 	if err := os.RemoveAll(certificates); err != nil {
 		t.Fatal(err)
 	}
-	p = run(t, flags...)
-	got := p.ask("udp", dbName)
-	took := time.Since(p.began)
-	t.Logf("from its start to its first answer, without a hub: %v", took)
-	if got != "NOERROR 10.2.0.8 EDE 3" || took > 2*time.Second {
-		t.Errorf("without a hub: %q after %v, want an answer from disk that says it may be stale, within 2 s", got, took)
-	}
+	p = startsWithin(t, 200*time.Millisecond, dbName, "NOERROR 10.2.0.8 EDE 3", flags)
 	if got := p.get("/readyz"); got != "200 ok\n" {
 		t.Errorf("/readyz without a hub: %s", got)
 	}
