@@ -15,22 +15,31 @@ const (
 	MaxWindow = yamuxWindow / 2
 )
 
-// budget is how much windows may have in all, beyond what each stream has anyway.
+// perTunnel is which part of the budget one tunnel may have.
+const perTunnel = 4
+
+// budget is how much windows may have together, beyond what each stream has anyway.
 type budget struct {
 	limit int64
+	of    *budget // a larger one, of which it is a part; nil: there is none
 	used  atomic.Int64
 }
 
 // take gets n octets, or nothing.
 func (b *budget) take(n int64) bool {
-	if b.used.Add(n) <= b.limit {
+	if b.used.Add(n) <= b.limit && (b.of == nil || b.of.take(n)) {
 		return true
 	}
 	b.used.Add(-n)
 	return false
 }
 
-func (b *budget) give(n int64) { b.used.Add(-n) }
+func (b *budget) give(n int64) {
+	b.used.Add(-n)
+	if b.of != nil {
+		b.of.give(n)
+	}
+}
 
 // window is how much of a stream may arrive before it was read. It is guarded by its stream.
 type window struct {

@@ -45,7 +45,9 @@ type Options struct {
 	DrainTimeout time.Duration // for the streams of a tunnel that the other side, or SetPeers, ends: 30 s
 	Linger       time.Duration // for which the other side may go on after Close: 30 s
 
-	WindowMemory int64 // octets that all streams may have on their way, beyond 256 KiB each: 256 MiB
+	// WindowMemory is how many octets all streams may have on their way to us or unread, beyond 256 KiB each, which nothing
+	// takes from them; those of one tunnel at most a quarter of it: 256 MiB
+	WindowMemory int64
 
 	Log logr.Logger // zero: none
 }

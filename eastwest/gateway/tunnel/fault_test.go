@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 	"github.com/hansa-dev/hansa/eastwest/identity"
 )
@@ -322,6 +324,27 @@ func TestRevoked(t *testing.T) {
 		t.Error("the stream to a cluster that was revoked ended as if it were complete")
 	}
 	until(t, "it is not connected to again", func() bool { return d.State()[0].Problem != "" })
+}
+
+// TestMetrics registers both sides in one place, as a gateway does.
+func TestMetrics(t *testing.T) {
+	s := serve(t, newPKI(t), accepting(echo), nil)
+	d := s.dial(nil)
+	s.open(d, ask)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(s.server, d)
+	until(t, "the time to the other side is known", func() bool { return d.State()[0].RTT > 0 })
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sides := map[string]int{}
+	for _, f := range families {
+		sides[f.GetName()] = len(f.GetMetric())
+	}
+	if sides["hansa_tunnel_tunnels"] != 2 || sides["hansa_tunnel_rtt_seconds"] == 0 {
+		t.Errorf("%v", sides)
+	}
 }
 
 // TestUncertain checks what Open says when the first flight may have arrived.

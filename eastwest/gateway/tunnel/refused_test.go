@@ -197,7 +197,14 @@ func TestVersions(t *testing.T) {
 // TestLeaks checks that nothing is left of many tunnels and streams.
 func TestLeaks(t *testing.T) {
 	p := newPKI(t)
-	before := runtime.NumGoroutine()
+	files := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before, open := runtime.NumGoroutine(), files()
 	for range 3 {
 		s := serve(t, p, accepting(echo), nil)
 		d := s.dial(func(o *tunnel.Options) { o.Tunnels = 4 })
@@ -223,4 +230,5 @@ func TestLeaks(t *testing.T) {
 		d.Close()
 	}
 	until(t, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= before })
+	until(t, "all files are closed", func() bool { return files() <= open })
 }

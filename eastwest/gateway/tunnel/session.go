@@ -45,7 +45,7 @@ type session struct {
 	peer    identity.ID
 	issued  time.Time // the peer's certificate
 	timing  timing
-	budget  *budget
+	budget  budget
 	traffic *traffic
 	client  bool
 	most    int // streams; a few more than the other side should open
@@ -89,7 +89,7 @@ type sessionOptions struct {
 func newSession(conn net.Conn, o sessionOptions) (*session, error) {
 	now := time.Now()
 	s := &session{
-		peer: o.peer, issued: o.issued, timing: o.timing, budget: o.budget, traffic: o.traffic, client: o.client, most: 2 * o.streams, began: now,
+		peer: o.peer, issued: o.issued, timing: o.timing, budget: budget{limit: o.budget.limit / perTunnel, of: o.budget}, traffic: o.traffic, client: o.client, most: 2 * o.streams, began: now,
 		left: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}), streams: map[uint32]*stream{},
 	}
 	s.link = newLink(conn, s, o.traffic)

@@ -75,7 +75,7 @@ func (t *stream) abort(cause error) {
 		return
 	}
 	t.err = cause
-	t.window.release(t.session.budget)
+	t.window.release(&t.session.budget)
 	t.wake()
 	tell := t.onAbort
 	t.mu.Unlock()
@@ -89,7 +89,7 @@ func (t *stream) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err == nil {
-		t.window.release(t.session.budget)
+		t.window.release(&t.session.budget)
 	}
 }
 
@@ -136,7 +136,7 @@ func (t *stream) resting() bool {
 func (t *stream) consumed(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	more := t.window.consume(int64(n), time.Now(), time.Duration(t.session.rtt.Load()), t.session.budget)
+	more := t.window.consume(int64(n), time.Now(), time.Duration(t.session.rtt.Load()), &t.session.budget)
 	if more > 0 && t.err == nil && !t.finIn.Load() {
 		t.session.link.send(frame{kind: frameWindow, stream: t.id, length: more})
 	}
