@@ -23,6 +23,7 @@ const nobody = 65534
 func (w *world) commands() map[string]script.Command {
 	commands := map[string]script.Command{
 		"eventually":   script.Eventually(spell),
+		"swings":       swingsCommand,
 		"within":       script.Within(spell),
 		"traces":       tracesCommand,
 		"stray":        strayCommand,
@@ -47,7 +48,6 @@ func (w *world) commands() map[string]script.Command {
 		"agree":        agreeCommand,
 		"look":         lookCommand,
 		"looked":       lookedCommand,
-		"turns":        turnsCommand,
 
 		"signed-dns-program": w.signedCommand,
 	}

@@ -144,39 +144,66 @@ func compile(ts *testscript.TestScript, pattern string) *regexp.Regexp {
 	return compiled
 }
 
-// turnsCommand changes something, and looks when an answer turns into another one. The time counts from the last change
-// that was to be seen in an API server before.
-func turnsCommand(ts *testscript.TestScript, neg bool, args []string) {
-	flags := flag.NewFlagSet("turns", flag.ContinueOnError)
+// attempts is how often something is measured on a machine that has other things to do: the best counts.
+const attempts = 6
+
+// swing is a change, and the answer that it leads to.
+type swing struct {
+	pattern *regexp.Regexp
+	command []string
+	best    time.Duration
+}
+
+// swingsCommand changes something to and fro, and looks when an answer follows. The time counts from the last change that was to
+// be seen in an API server before.
+func swingsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	flags := flag.NewFlagSet("swings", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	within := flags.Duration("within", 2*time.Second, "")
+	within := flags.Duration("within", 100*time.Millisecond, "")
 	ts.Check(flags.Parse(args))
-	what, command, _ := splitAt(flags.Args(), "--")
-	if neg || len(what) != 2 || len(command) == 0 {
-		ts.Fatalf("usage: turns [-within DURATION] CLUSTER PATTERN -- COMMAND...")
+	what, commands, _ := splitAt(flags.Args(), "--")
+	there, back, _ := splitAt(commands, "--")
+	if neg || len(what) != 3 || len(there) == 0 || len(back) == 0 {
+		ts.Fatalf("usage: swings [-within DURATION] CLUSTER PATTERN PATTERN -- COMMAND... -- COMMAND...")
 	}
-	pattern := compile(ts, what[1])
-	if before := lookups(ts, what[0]); pattern.MatchString(before[len(before)-1].Answer) {
-		ts.Fatalf("%s sees %s already", what[0], before[len(before)-1].Answer)
+	swings := []*swing{{pattern: compile(ts, what[1]), command: there}, {pattern: compile(ts, what[2]), command: back}}
+	for range attempts {
+		slow := false
+		for _, s := range swings {
+			took := s.measure(ts, what[0])
+			if s.best == 0 || took < s.best {
+				s.best = took
+			}
+			slow = slow || s.best > *within
+		}
+		if !slow {
+			return
+		}
+	}
+	ts.Fatalf("the answers came %s and %s after the changes at best; want them within %s", swings[0].best, swings[1].best, *within)
+}
+
+// measure makes the change, and returns what passes from when it is to be seen until the answer is.
+func (s *swing) measure(ts *testscript.TestScript, cluster string) time.Duration {
+	if before := lookups(ts, cluster); s.pattern.MatchString(before[len(before)-1].Answer) {
+		ts.Fatalf("%s sees %s already", cluster, before[len(before)-1].Answer)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), script.Patience)
 	defer cancel()
 	facts := watchFacts(ctx, ts)
 	requested := time.Now()
-	program, full := spell(ts, command[0], command[1:])
+	program, full := spell(ts, s.command[0], s.command[1:])
 	ts.Check(ts.Exec(program, full...))
 	select {
 	case <-facts.changed:
 	case <-ctx.Done():
-		ts.Fatalf("not within %s: nothing that concerns names is changed by %q", script.Patience, command)
+		ts.Fatalf("not within %s: nothing that concerns names is changed by %q", script.Patience, s.command)
 	}
-	now := awaitLookup(ts, what[0], pattern, requested)
+	now := awaitLookup(ts, cluster, s.pattern, requested)
 	cause := lastBefore(facts.all(), now.At)
-	took := max(0, now.At.Sub(cause.at))
-	if took > *within {
-		ts.Fatalf("the answer came %s after the change of %s; want it within %s", took, cause.name, *within)
-	}
-	ts.Logf("%s in %s: %s after %s changed", now.Answer, what[0], took.Round(100*time.Microsecond), cause.name)
+	took := max(time.Microsecond, now.At.Sub(cause.at))
+	ts.Logf("%s in %s: %s after %s changed", now.Answer, cluster, took.Round(100*time.Microsecond), cause.name)
+	return took
 }
 
 // restartsCommand kills the DNS server of a cluster and starts it again. It measures from then until the first answer, which has to
@@ -184,12 +211,25 @@ func turnsCommand(ts *testscript.TestScript, neg bool, args []string) {
 func (w *world) restartsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	flags := flag.NewFlagSet("dns-restarts", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	within := flags.Duration("within", 2*time.Second, "")
+	within := flags.Duration("within", 200*time.Millisecond, "")
 	ts.Check(flags.Parse(args))
 	if neg || flags.NArg() != 2 {
 		ts.Fatalf("usage: dns-restarts [-within DURATION] CLUSTER PATTERN")
 	}
-	cluster := flags.Arg(0)
+	pattern, best := compile(ts, flags.Arg(1)), time.Duration(0)
+	for range attempts {
+		took := w.restart(ts, flags.Arg(0), pattern)
+		if best == 0 || took < best {
+			best = took
+		}
+		if best <= *within {
+			return
+		}
+	}
+	ts.Fatalf("the first answer came %s after the start at best; want it within %s", best, *within)
+}
+
+func (w *world) restart(ts *testscript.TestScript, cluster string, pattern *regexp.Regexp) time.Duration {
 	began := time.Now()
 	program, full := spell(ts, "lab", []string{"kill", "program/" + namesName(cluster)})
 	ts.Check(ts.Exec(program, full...))
@@ -204,10 +244,11 @@ func (w *world) restartsCommand(ts *testscript.TestScript, neg bool, args []stri
 		}
 	}
 	took := first.At.Sub(started)
-	if !compile(ts, flags.Arg(1)).MatchString(first.Answer) || took > *within {
-		ts.Fatalf("the first answer, after %s, is %s; want %s, within %s", took, first.Answer, flags.Arg(1), *within)
+	if !pattern.MatchString(first.Answer) {
+		ts.Fatalf("the first answer, after %s, is %s; want %s", took, first.Answer, pattern)
 	}
 	ts.Logf("the first answer came %s after the start of the process: %s", took.Round(time.Millisecond), first.Answer)
+	return took
 }
 
 // startOf returns when the DNS server of a cluster was started last, of which the first line of its log tells.
