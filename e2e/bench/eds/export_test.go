@@ -20,6 +20,7 @@ var (
 	Marker     = marker
 	PodAddress = podAddress
 	ParseHeap  = parseHeap
+	FreeOf     = freeOf
 
 	Sent, Event, First, Last = sent, event, toFirst, toLast
 )

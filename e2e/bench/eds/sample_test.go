@@ -1,6 +1,7 @@
 package eds_test
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,6 +28,23 @@ func TestApart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, eds.Apart(all, test.from, test.to)); diff != "" {
 				t.Errorf("%s: -want +got:\n%s", test.reason, diff)
+			}
+		})
+	}
+}
+
+func TestFreeMemory(t *testing.T) {
+	for name, test := range map[string]struct {
+		reason, meminfo string
+		want            float64
+	}{
+		"Told":    {"What can be had without swapping, in bytes.", "MemTotal:  9000 kB\nMemFree:  10 kB\nMemAvailable:    2000 kB\n", 2_048_000},
+		"Untold":  {"Where nobody says there is no limit.", "MemTotal: 9000 kB\n", math.Inf(1)},
+		"Strange": {"What is no number says nothing.", "MemAvailable: much\n", math.Inf(1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := eds.FreeOf(test.meminfo); got != test.want {
+				t.Errorf("%s\nfree are %g bytes, want %g", test.reason, got, test.want)
 			}
 		})
 	}
