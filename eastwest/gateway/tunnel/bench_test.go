@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -109,4 +110,34 @@ func BenchmarkTLS(b *testing.B) {
 	_ = c.Close()
 	<-done
 	b.ReportMetric((cpu()-begin).Seconds()/float64(b.N)/size*1e9, "cpu-s/GB")
+}
+
+// BenchmarkFar moves octets one way over 20 ms there and back: what limits it is the window.
+func BenchmarkFar(b *testing.B) {
+	done := make(chan struct{}, 1)
+	s := serve(b, newPKI(b), accepting(func(s tunnel.Stream) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{s}, make([]byte, 64<<10))
+		done <- struct{}{}
+	}), nil)
+	d := s.dial(func(o *tunnel.Options) {
+		o.Dial = func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", to.String())
+			if err != nil {
+				return nil, err
+			}
+			return newFar(c, 10*time.Millisecond), nil
+		}
+	})
+	stream := s.open(d, ask)
+	p := make([]byte, 64<<10)
+	b.SetBytes(int64(len(p)))
+	for b.Loop() {
+		if _, err := stream.Write(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = stream.CloseWrite()
+	<-done
+	b.ReportMetric(float64(d.State()[0].RTT.Microseconds())/1e3, "rtt-ms")
+	b.ReportMetric(metric(b, s.server, "hansa_tunnel_window_bytes")/1e6+0.25, "window-MB")
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -159,3 +160,81 @@ func (r *relays) each(f func(*wire)) {
 		f(w)
 	}
 }
+
+// far is a connection to somebody who is far away: each direction takes a while, and carries a lot meanwhile.
+type far struct {
+	net.Conn
+
+	in, out chan parcel
+	rest    []byte
+	delay   time.Duration
+	closed  chan struct{}
+	close   func()
+}
+
+type parcel struct {
+	data []byte
+	due  time.Time
+	err  error
+}
+
+func newFar(c net.Conn, delay time.Duration) *far {
+	f := &far{Conn: c, delay: delay, in: make(chan parcel, 1<<14), out: make(chan parcel, 1<<14), closed: make(chan struct{})}
+	f.close = sync.OnceFunc(func() { close(f.closed) })
+	go func() {
+		for {
+			p := make([]byte, 64<<10)
+			n, err := c.Read(p)
+			select {
+			case f.in <- parcel{p[:n], time.Now().Add(delay), err}:
+			case <-f.closed:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	go func() {
+		for {
+			select {
+			case p := <-f.out:
+				<-time.After(time.Until(p.due))
+				if _, err := c.Write(p.data); err != nil {
+					return
+				}
+			case <-f.closed:
+				return
+			}
+		}
+	}()
+	return f
+}
+
+func (f *far) Read(p []byte) (int, error) {
+	if len(f.rest) == 0 {
+		select {
+		case one := <-f.in:
+			<-time.After(time.Until(one.due))
+			if f.rest = one.data; one.err != nil {
+				return 0, one.err
+			}
+		case <-f.closed:
+			return 0, net.ErrClosed
+		}
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+func (f *far) Write(p []byte) (int, error) {
+	select {
+	case f.out <- parcel{slices.Clone(p), time.Now().Add(f.delay), nil}:
+		return len(p), nil
+	case <-f.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (f *far) Close() error { f.close(); return f.Conn.Close() }
