@@ -22,15 +22,20 @@ func (w *worker) follow(helpers *group) error {
 		}
 		store = feed.NewStore(filepath.Join(dir, snapshotFile))
 	}
-	w.feed = feed.New(feed.Options{
-		Hubs: func() []string { return w.options.Hubs }, Credentials: w.credentials(), Store: store, Log: w.log.WithName("feed"),
-		Node: w.cluster + "/" + w.options.NodeName, Program: "hansa-agent",
-	})
-	if err := w.web.show(newFeedMetrics(w.feed.State, time.Now)...); err != nil {
-		return err
-	}
 	api, err := w.options.ownAPI()
 	if err != nil {
+		return err
+	}
+	own, err := newOwn(api, w.cluster, w.log)
+	if err != nil {
+		return err
+	}
+	helpers.run("own cluster", own.run)
+	w.feed = feed.New(feed.Options{
+		Hubs: func() []string { return w.options.Hubs }, Credentials: w.credentials(), Store: store, Log: w.log.WithName("feed"),
+		Node: w.cluster + "/" + w.options.NodeName, Program: "hansa-agent", Cluster: w.cluster, Own: own.snapshots(),
+	})
+	if err := w.web.show(newFeedMetrics(w.feed.State, time.Now)...); err != nil {
 		return err
 	}
 	w.place = &place{node: w.options.NodeName, config: api, log: w.log}
@@ -41,28 +46,25 @@ func (w *worker) follow(helpers *group) error {
 // mind keeps what depends on the snapshot in step with it: which gateways there are, and whose certificates are good.
 func (w *worker) mind(ctx context.Context) error {
 	var peers []tunnel.Peer
-	var revocations []clusterset.Revocation
+	var before *clusterset.Snapshot
 	for {
 		snapshot, changed := w.feed.Current()
 		if now := peersOf(snapshot, w.cluster); !slices.Equal(now, peers) {
 			peers = now
 			w.dialer.SetPeers(peers)
 		}
-		if now := snapshot.Revocations(); !slices.EqualFunc(now, revocations, sameRevocation) {
-			revocations = now
+		if before == nil || snapshot.Since(before).Revoked {
 			w.dialer.Recheck()
 			w.server.Recheck()
+			w.papers.renewAfter(func(issued time.Time) bool { return snapshot.Revoked(w.cluster, issued) })
 		}
+		before = snapshot
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
 	}
-}
-
-func sameRevocation(a, b clusterset.Revocation) bool {
-	return a.Cluster == b.Cluster && a.Before.Equal(b.Before)
 }
 
 // peersOf are the gateways of all other clusters that take tunnels, sorted. Those that are down are among them: by the

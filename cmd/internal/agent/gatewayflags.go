@@ -101,27 +101,46 @@ func (o *GatewayOptions) check() error {
 	switch {
 	case len(o.Hubs) == 0:
 		return errors.New("--hub is required, where to learn of services")
-	case o.SPIFFESocket != "" && (o.JoinToken != "" || o.AccountToken != "" || o.CAFile != "" || len(o.Enrol) > 0):
-		return errors.New("--spiffe-socket does not go with --enrol, --ca-file, --join-token-file and --token-file: certificates come from there or from the hub")
-	case o.SPIFFESocket == "" && o.JoinToken == "" && o.AccountToken == "" && o.StateDir == "":
-		return errors.New("--token-file or --join-token-file is required, by which the hub knows who asks for a certificate; or --spiffe-socket")
-	case o.JoinToken != "" && o.AccountToken != "":
-		return errors.New("--join-token-file and --token-file do not go together: one says who asks")
-	case o.SPIFFESocket == "" && o.StateDir == "":
-		return errors.New("--state-dir is required, where the certificate is kept")
-	case o.SPIFFESocket == "" && o.CAFile == "":
-		return errors.New("--ca-file is required, by which the hub is checked before there is a certificate: the key ca.crt of configmap/hansa-xds in the hub's namespace")
-	case o.AccountToken != "" && o.Cluster == "":
-		return errors.New("--cluster is required with --token-file: the name of the KubeFedCluster")
 	case o.LogFormat != "text" && o.LogFormat != "json":
 		return fmt.Errorf("--log-format %q: want text or json", o.LogFormat)
 	case o.DrainTimeout < 0 || o.LeaveDelay < 0:
 		return errors.New("--drain-timeout and --leave-delay cannot be negative")
 	}
-	if err := o.checkPlaces(); err != nil {
-		return err
+	check := o.checkEnrolment
+	if o.SPIFFESocket != "" {
+		check = o.checkWorkload
 	}
-	return o.derive()
+	for _, each := range []func() error{check, o.checkPlaces, o.derive} {
+		if err := each(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkWorkload checks the flags of who has certificates of a SPIFFE Workload API.
+func (o *GatewayOptions) checkWorkload() error {
+	if o.JoinToken != "" || o.AccountToken != "" || o.CAFile != "" || len(o.Enrol) > 0 {
+		return errors.New("--spiffe-socket does not go with --enrol, --ca-file, --join-token-file and --token-file: certificates come from there or from the hub")
+	}
+	return nil
+}
+
+// checkEnrolment checks the flags of who has certificates from the hub.
+func (o *GatewayOptions) checkEnrolment() error {
+	switch {
+	case o.JoinToken != "" && o.AccountToken != "":
+		return errors.New("--join-token-file and --token-file do not go together: one says who asks")
+	case o.JoinToken == "" && o.AccountToken == "":
+		return errors.New("--token-file or --join-token-file is required, by which the hub knows who asks for a certificate; or --spiffe-socket")
+	case o.StateDir == "":
+		return errors.New("--state-dir is required, where the certificate is kept")
+	case o.CAFile == "":
+		return errors.New("--ca-file is required, by which the hub is checked before there is a certificate: the key ca.crt of configmap/hansa-xds in the hub's namespace")
+	case o.AccountToken != "" && o.Cluster == "":
+		return errors.New("--cluster is required with --token-file: the name of the KubeFedCluster")
+	}
+	return nil
 }
 
 // checkPlaces checks the addresses.
@@ -134,13 +153,11 @@ func (o *GatewayOptions) checkPlaces() error {
 			return fmt.Errorf("--enrol %q: want HOST:PORT, as in hub.example.org:15012", at)
 		}
 	}
-	for flag, value := range map[string]string{"passthrough-addr": o.Passthrough, "tunnel-addr": o.Tunnels} {
-		if value == off && flag == "passthrough-addr" {
-			continue
-		}
-		if at, err := parseListen(value); err != nil || at.Port() == 0 {
-			return fmt.Errorf("--%s %q: want IP:PORT or :PORT", flag, value)
-		}
+	if at, err := parseListen(o.Tunnels); err != nil || at.Port() == 0 {
+		return fmt.Errorf("--tunnel-addr %q: want IP:PORT or :PORT", o.Tunnels)
+	}
+	if at, err := parseListen(o.Passthrough); o.Passthrough != off && (err != nil || at.Port() == 0) {
+		return fmt.Errorf("--passthrough-addr %q: want IP:PORT or :PORT, or 0", o.Passthrough)
 	}
 	var err error
 	if o.inside, err = parseOwn(o.Inside); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,8 @@ type papers struct {
 
 	ready      <-chan struct{} // closed once there is a certificate
 	foreign    bool            // not signed by the hub
+	refused    func(error)     // is told when the hub refuses the certificate
+	hurry      func()          // has another one asked for
 	collectors []prometheus.Collector
 }
 
@@ -35,13 +38,15 @@ func (o *GatewayOptions) newPapers(helpers *group, log logr.Logger) (*papers, er
 		return nil, fmt.Errorf("--state-dir: %w", err)
 	}
 	helpers.run("identity", agent.Run)
-	return &papers{Source: agent, ready: agent.Ready(), collectors: agent.Collectors()}, nil
+	return &papers{
+		Source: agent, ready: agent.Ready(), refused: agent.Refused, hurry: agent.Hurry, collectors: agent.Collectors(),
+	}, nil
 }
 
 // workload has certificates of a SPIFFE Workload API.
 func (o *GatewayOptions) workload(helpers *group, log logr.Logger) *papers {
 	ready := make(chan struct{})
-	p := &papers{ready: ready, foreign: true}
+	p := &papers{ready: ready, foreign: true, refused: func(error) {}, hurry: func() {}}
 	helpers.run("identity", func(ctx context.Context) error {
 		source, err := identity.OpenWorkload(ctx, identity.WorkloadOptions{Address: o.SPIFFESocket, Role: identity.RoleGateway, Log: log})
 		if ctx.Err() != nil {
@@ -72,6 +77,14 @@ func (p *papers) id() (identity.ID, error) {
 		return id, fmt.Errorf("the own certificate is for %s, which is no gateway", id)
 	}
 	return id, nil
+}
+
+// renewAfter has another certificate asked for if those issued before a time are not good any more, and the own one is.
+func (p *papers) renewAfter(revoked func(issued time.Time) bool) {
+	svid, err := p.GetX509SVID()
+	if err == nil && revoked(identity.Issued(svid.Certificates[0])) {
+		p.hurry()
+	}
 }
 
 // peering is how gateways prove to each other who they are.

@@ -102,4 +102,3 @@ func (p *place) ask(ctx context.Context, api kubernetes.Interface) error {
 	p.zone = node.Labels[corev1.LabelTopologyZone]
 	return nil
 }
-

@@ -31,7 +31,9 @@ func version() string {
 	return build.Main.Version
 }
 
-func addrPort(addr netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(addr.Unmap(), port) }
+func addrPort(addr netip.Addr, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(addr.Unmap(), port)
+}
 
 func comparePeers(a, b tunnel.Peer) int {
 	return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), a.Addr.Compare(b.Addr))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -169,7 +168,7 @@ func (w *worker) listenFor(flag, addr string) (net.Listener, error) {
 
 // credentials are those towards the hub.
 func (w *worker) credentials() credentials.TransportCredentials {
-	return credentials.NewTLS(identity.HubClient{Own: w.papers.Source, Roots: w.papers.Source}.Config())
+	return identity.Credentials(identity.HubClient{Own: w.papers, Roots: w.papers}.Config(), w.papers.refused)
 }
 
 // revoked tells whether a certificate was taken back, as far as is known here.
@@ -177,9 +176,6 @@ func (w *worker) revoked(cluster string, issued time.Time) bool {
 	snapshot, _ := w.feed.Current()
 	return snapshot.Revoked(cluster, issued)
 }
-
-// tunnelPort is where gateways of other clusters reach this one.
-func (w *worker) tunnelPort() uint16 { return portOf(w.options.Tunnels) }
 
 // portOf is the port of an address that was checked; 0: it is turned off.
 func portOf(addr string) uint16 {
@@ -189,6 +185,3 @@ func portOf(addr string) uint16 {
 	}
 	return at.Port()
 }
-
-// addrPort is an address of this gateway.
-func (w *worker) addrPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(w.options.inside, port) }

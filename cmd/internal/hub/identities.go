@@ -64,11 +64,24 @@ func (s services) newIdentities(watcher *exports.Watcher, address string) (*iden
 	})
 	tokens := &enrolment.Tokens{Client: host, Namespace: namespace, Log: log}
 	i.enrol = enrolment.NewServer(enrolment.Options{
-		Issuer: i.who, Identify: i.who.Identify, ClusterID: watcher.ClusterID, Tokens: tokens,
+		Issuer: i.who, Identify: i.who.Identify, ClusterID: watcher.ClusterID, Joined: joined(watcher), Tokens: tokens,
 		Reviewer: reviewer{s.registry}, Account: enrolment.AccountName(namespace), Log: s.log.WithName("enrolment"),
 	})
 	i.parts = append(i.parts, keeper, tokens)
 	return i, nil
+}
+
+// joined tells whether a cluster is a member, by its id, once that is known.
+func joined(watcher *exports.Watcher) func(id string) bool {
+	return func(id string) bool {
+		select {
+		case <-watcher.Ready():
+			_, member := watcher.Member(id)
+			return member
+		default:
+			return true
+		}
+	}
 }
 
 // openWorkload connects to the SPIFFE Workload API, if the hub has its certificate from one.
