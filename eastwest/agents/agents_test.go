@@ -255,8 +255,8 @@ func TestOperations(t *testing.T) {
 		}
 		o.Tracer = agents.TracerFunc(func(_ context.Context, r agents.TraceRequest) ([]agents.Hop, error) {
 			asked <- r
-			if r.To == "nowhere" {
-				return nil, errors.New("no such cluster")
+			if r.Port == "nowhere" {
+				return nil, errors.New("no such port")
 			}
 			return []agents.Hop{{Name: "tunnel", Cluster: "b", Took: 3 * time.Millisecond, Problem: "timeout\x1b[31m", Next: "look"}}, nil
 		})
@@ -315,8 +315,8 @@ func TestOperations(t *testing.T) {
 	if r := <-asked; r.Service.String() != "shop/web" || r.Port != "http" {
 		t.Errorf("the agent was asked for %+v", r)
 	}
-	traced, err = admin.Trace(ctx, &agentpb.TraceRequest{Cluster: "a", Namespace: "shop", Name: "web", To: "nowhere"})
-	if err != nil || traced.GetProblem() != "no such cluster" {
+	traced, err = admin.Trace(ctx, &agentpb.TraceRequest{Cluster: "a", Namespace: "shop", Name: "web", Port: "nowhere"})
+	if err != nil || traced.GetProblem() != "no such port" {
 		t.Errorf("traced to nowhere: %v, %v", traced, err)
 	}
 	traced, err = admin.Trace(ctx, &agentpb.TraceRequest{Cluster: "b", Namespace: "shop", Name: "web"})
@@ -378,5 +378,30 @@ func TestExpected(t *testing.T) {
 	o := h.until("being judged", "c", func(o agents.Observed) bool { return o.DataPlane == clusterset.Down })
 	if len(o.Gateways) != 0 || o.Seen[tunnelOf(3)] != clusterset.Down {
 		t.Errorf("observed %+v", o)
+	}
+}
+
+// A hub that has just started tells nothing of a cluster's gateways until all have spoken that its table knows, or for so long
+// that they will not.
+func TestNewHubWaitsForGatewaysItKnows(t *testing.T) {
+	builder := clusterset.NewBuilder(0)
+	known := func(n int) clusterset.Gateway {
+		return clusterset.Gateway{Addr: tunnelOf(n).Addr(), Port: 15443, Tunnel: 15445}
+	}
+	builder.SetCluster(clusterset.Cluster{ID: "b", Gateways: []clusterset.Gateway{known(2), known(3)}})
+	latest := clusterset.NewLatest(builder.Publish())
+	begin := time.Now()
+	h := newHub(t, func(o *agents.ServerOptions) {
+		o.Snapshots, o.Health.Settle = latest, time.Second
+	})
+	a, _ := runAgent(t, "a", 1, []string{h.addr}, nil), runAgent(t, "b", 2, []string{h.addr}, nil)
+	a.peers.see(sight("b", 2, clusterset.Up), sight("b", 3, clusterset.Up))
+	o := h.until("being seen", "b", func(o agents.Observed) bool { return o.Seen[tunnelOf(2)] == clusterset.Up })
+	if o.Gateways != nil && time.Since(begin) < time.Second {
+		t.Errorf("one of two has spoken: %+v", o)
+	}
+	h.until("being told", "b", func(o agents.Observed) bool { return len(o.Gateways) == 1 })
+	if took := time.Since(begin); took < time.Second {
+		t.Errorf("the gateway that is about to come was taken away after %v", took)
 	}
 }

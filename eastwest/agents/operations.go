@@ -265,7 +265,7 @@ func (o operations) Trace(ctx context.Context, r *agentpb.TraceRequest) (*agentp
 	}
 	timeout := min(cmp.Or(time.Duration(r.GetTimeoutMs())*time.Millisecond, usualTrace), longestTrace)
 	command := &agentpb.TraceCommand{
-		Namespace: r.GetNamespace(), Name: r.GetName(), Port: r.GetPort(), To: r.GetTo(), TimeoutMs: uint32(timeout.Milliseconds()), //nolint:gosec // bounded above
+		Namespace: r.GetNamespace(), Name: r.GetName(), Port: r.GetPort(), TimeoutMs: uint32(timeout.Milliseconds()), //nolint:gosec // bounded above
 	}
 	node, result, err := o.server.command(r.GetCluster(), r.GetNode(), command)
 	if err != nil {

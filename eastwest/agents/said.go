@@ -60,12 +60,11 @@ type Stats struct {
 type TraceRequest struct {
 	Service clusterset.Key
 	Port    string // name or number; empty: the first
-	To      string // cluster; empty: where a connection would go
 }
 
 // Hop is one step of a probe. The last one may have failed.
 type Hop struct {
-	Name    string // what was done: resolve, tunnel, gateway, pod
+	Name    string // what was done: decide, tunnel, connect
 	Cluster string // where
 	Address string // or object that was reached
 	Took    time.Duration

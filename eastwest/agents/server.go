@@ -80,9 +80,6 @@ func (l Limits) orDefault() Limits {
 	}
 }
 
-// firstAgents is how long a hub that has started waits for the agents of gateways that its table knows.
-const firstAgents = 5 * time.Second
-
 // recheckPeriod is how often all streams are identified again.
 const recheckPeriod = 5 * time.Second
 
@@ -120,7 +117,7 @@ type agent struct {
 
 // NewServer returns a server that knows no agents.
 func NewServer(o ServerOptions) *Server {
-	o.Limits = o.Limits.orDefault()
+	o.Limits, o.Health = o.Limits.orDefault(), o.Health.OrDefault()
 	now := time.Now()
 	return &Server{
 		options: o, begun: now, metrics: newMetrics(), wake: make(chan struct{}, 1), drained: make(chan struct{}), streams: map[*stream]struct{}{}, agents: map[health.Agent]*agent{},
@@ -157,7 +154,7 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		next := s.conclude(time.Now())
-		if first := s.begun.Add(firstAgents); time.Until(first) > 0 && (next.IsZero() || next.After(first)) {
+		if first := s.begun.Add(s.options.Health.Settle); time.Until(first) > 0 && (next.IsZero() || next.After(first)) {
 			next = first
 		}
 		if !next.IsZero() {
@@ -302,7 +299,7 @@ func (s *Server) observe(cluster string, now time.Time) Observed {
 // listed tells whether what agents of a cluster said is all that there is. A hub that has just started has heard from some
 // only: what its table knows of the others is not to be lost until they come. The lock is held.
 func (s *Server) listed(cluster string, now time.Time) bool {
-	if now.Sub(s.begun) >= firstAgents {
+	if now.Sub(s.begun) >= s.options.Health.Settle {
 		return true
 	}
 	said := map[netip.AddrPort]bool{}

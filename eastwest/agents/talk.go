@@ -252,7 +252,7 @@ func (v *conversation) trace(ctx context.Context, asked *agentpb.TraceCommand) {
 		probing, cancel := context.WithTimeout(ctx, min(time.Duration(asked.GetTimeoutMs())*time.Millisecond, longestTrace))
 		defer cancel()
 		hops, err := v.options.Tracer.Trace(probing, TraceRequest{
-			Service: clusterset.Key{Namespace: asked.GetNamespace(), Name: asked.GetName()}, Port: asked.GetPort(), To: asked.GetTo(),
+			Service: clusterset.Key{Namespace: asked.GetNamespace(), Name: asked.GetName()}, Port: asked.GetPort(),
 		})
 		result.Hops = encodeHops(hops)
 		if err != nil {

@@ -29,7 +29,8 @@ func DefaultOptions() Options {
 	}
 }
 
-func (o Options) orDefault() Options {
+// OrDefault fills in what is zero.
+func (o Options) OrDefault() Options {
 	d := DefaultOptions()
 	return Options{
 		Down: cmp.Or(o.Down, d.Down), Up: cmp.Or(o.Up, d.Up), MaxUp: cmp.Or(o.MaxUp, d.MaxUp), Flapping: cmp.Or(o.Flapping, d.Flapping),
@@ -101,7 +102,7 @@ type cluster struct {
 // New returns a machine that knows nobody.
 func New(o Options, now time.Time) *Machine {
 	return &Machine{
-		options: o.orDefault(), start: now, agents: map[Agent]*agent{}, expected: map[Gateway]bool{},
+		options: o.OrDefault(), start: now, agents: map[Agent]*agent{}, expected: map[Gateway]bool{},
 		gateways: map[Gateway]*gateway{}, clusters: map[string]*cluster{},
 	}
 }

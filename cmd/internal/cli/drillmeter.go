@@ -196,7 +196,9 @@ func (m *meter) result(cluster, outcome string) *drillResult {
 		s := m.by[service]
 		shown := drillService{Service: service, Connections: s.connections, Errors: s.errors, To: []drillTarget{}}
 		for _, to := range sortedKeys(s.to) {
-			shown.To = append(shown.To, drillTarget{to, s.to[to]})
+			if to != "" { // no way was found for the others
+				shown.To = append(shown.To, drillTarget{to, s.to[to]})
+			}
 		}
 		slices.SortStableFunc(shown.To, func(a, b drillTarget) int { return cmp.Compare(b.Connections, a.Connections) })
 		r.Services = append(r.Services, shown)

@@ -240,19 +240,23 @@ func TestTrace(t *testing.T) {
 		t.Errorf("without gateways: %v", err)
 	}
 	answer = &agentpb.TraceResponse{Node: "n1", Hops: []*agentpb.Hop{
-		{Name: "resolve", Cluster: "im1", TookUs: 100, Detail: "im2"}, {Name: "tunnel", Cluster: "im2", Address: "192.0.2.2:15445", TookUs: 20000},
+		{Name: "decide", Cluster: "im1", TookUs: 100, Detail: "im2"}, {Name: "tunnel", Cluster: "im2", Address: "192.0.2.2:15445", TookUs: 20000},
 	}}
-	out, _, err := execute(t, h.host, "trace", "shop/web", "--from", "im1", "--to", "m2", "--port", "http")
-	if err != nil || !has(out, "resolve", "im1", "-", "100µs", "ok: im2") || !has(out, "tunnel", "im2", "192.0.2.2:15445", "20ms", "ok") || !has(out, "It arrived after 20.1ms.") {
+	out, _, err := execute(t, h.host, "trace", "shop/web", "--from", "im1", "--port", "http")
+	if err != nil || !has(out, "decide", "im1", "-", "100µs", "ok: im2") || !has(out, "tunnel", "im2", "192.0.2.2:15445", "20ms", "ok") || !has(out, "It arrived.") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if asked.GetCluster() != "im1" || asked.GetTo() != "im2" || asked.GetNamespace() != "shop" || asked.GetName() != "web" || asked.GetPort() != "http" {
+	if asked.GetCluster() != "im1" || asked.GetNamespace() != "shop" || asked.GetName() != "web" || asked.GetPort() != "http" {
 		t.Errorf("asked for %v", asked)
 	}
 	answer.Hops[1].Problem, answer.Hops[1].Next = "handshake: certificate revoked", "ask who revoked it"
 	out, _, err = execute(t, h.host, "trace", "shop/web", "--from", "m1")
 	if err == nil || !strings.Contains(err.Error(), `the probe failed at hop "tunnel" in cluster im2: handshake: certificate revoked. Ask who revoked it`) || !has(out, "tunnel", "FAILED: handshake") {
 		t.Errorf("a failing hop: %v\n%s", err, out)
+	}
+	answer.Hops[1].Next = ""
+	if _, _, err = execute(t, h.host, "trace", "shop/web", "--from", "m1"); err == nil || !strings.Contains(err.Error(), "revoked. See how the tunnels stand: hansa get tunnels im1") {
+		t.Errorf("a gateway that does not say what to do: %v", err)
 	}
 	out, _, err = execute(t, h.host, "trace", "shop/web", "--from", "m1", "-o", "json")
 	var decoded traced

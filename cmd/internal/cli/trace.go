@@ -19,8 +19,8 @@ var errFailedHop = errors.New("the probe failed")
 
 // traceFlags are the flags of trace.
 type traceFlags struct {
-	from, port, to, node, output string
-	timeout                      time.Duration
+	from, port, node, output string
+	timeout                  time.Duration
 }
 
 func (p *program) newTrace() *cobra.Command {
@@ -31,15 +31,16 @@ func (p *program) newTrace() *cobra.Command {
 		Long: long(`
 			Has a gateway of a cluster open a connection to a global service, as it does for a pod there: it chooses a cluster,
 			opens a stream through a tunnel, and the gateway over there connects to a pod. No byte is sent to the pod. Each hop is
-			shown with the time that it took; where one fails, what is wrong and what to do is said, and the exit code is 1.
+			shown with the time that it took: to decide on a way, to hear from the other gateway by its tunnel, and to connect to a
+			pod. Where one fails, what is wrong and what to do is said, and the exit code is 1.
 
 			What a connection would choose, and why, is told without a probe by 'explain service'.`),
 		Example: p.examples(`
 			# Does a call from cluster m1 arrive, and how long does it take?
 			{} trace shop/web --from m1
 
-			# To one cluster, on one port, from one node
-			{} trace shop/web --from m1 --to m2 --port grpc --node m1-worker -o json`),
+			# On one port, from one node
+			{} trace shop/web --from m1 --port grpc --node m1-worker -o json`),
 		Args:              exactly("the service (NAMESPACE/NAME)"),
 		ValidArgsFunction: p.completeServiceOnce,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,13 +58,10 @@ func (p *program) newTrace() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.from, "from", "", "The cluster whose gateway sends the probe, by its id or its name")
 	flags.StringVar(&f.port, "port", "", "The port of the service, by name or number (default: the first)")
-	flags.StringVar(&f.to, "to", "", "The cluster to probe (default: where a connection would go)")
 	flags.StringVar(&f.node, "node", "", "The node whose gateway sends the probe (default: any)")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "How long the probe may take")
 	addOutput(cmd, &f.output, "json", "yaml")
-	for _, name := range []string{"from", "to"} {
-		must(cmd.RegisterFlagCompletionFunc(name, p.completeIDs))
-	}
+	must(cmd.RegisterFlagCompletionFunc("from", p.completeIDs))
 	for _, name := range []string{"port", "node", "timeout"} {
 		must(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
 	}
@@ -87,7 +85,6 @@ type traced struct {
 	From    string      `json:"from"`
 	Node    string      `json:"node"`
 	Arrived bool        `json:"arrived"`
-	Took    string      `json:"took"`
 	Hops    []tracedHop `json:"hops"`
 	Problem string      `json:"problem,omitempty"` // why there was no probe
 }
@@ -102,15 +99,12 @@ func (p *program) trace(ctx context.Context, service string, f traceFlags) error
 	if err != nil {
 		return err
 	}
-	ids, err := h.idsOf(ctx, slices.DeleteFunc([]string{f.from, f.to}, func(s string) bool { return s == "" }))
+	ids, err := h.idsOf(ctx, []string{f.from})
 	if err != nil {
 		return err
 	}
 	request := &agentpb.TraceRequest{
 		Cluster: ids[0], Node: f.node, Namespace: key.Namespace, Name: key.Name, Port: f.port, TimeoutMs: uint32(f.timeout.Milliseconds()), //nolint:gosec // checked
-	}
-	if f.to != "" {
-		request.To = ids[1]
 	}
 	r, err := h.openReplicas(ctx)
 	if err != nil {
@@ -132,18 +126,17 @@ func (p *program) trace(ctx context.Context, service string, f traceFlags) error
 
 func showTrace(service, from string, answer *agentpb.TraceResponse) *traced {
 	shown := &traced{Service: service, From: from, Node: answer.GetNode(), Problem: answer.GetProblem(), Hops: []tracedHop{}}
-	var all time.Duration
 	shown.Arrived = answer.GetProblem() == "" && len(answer.GetHops()) > 0
 	for _, hop := range answer.GetHops() {
-		took := microseconds(hop.GetTookUs())
-		all += took
 		shown.Arrived = shown.Arrived && hop.GetProblem() == ""
 		shown.Hops = append(shown.Hops, tracedHop{
-			Hop: hop.GetName(), Cluster: hop.GetCluster(), Address: hop.GetAddress(), Took: took.String(),
+			Hop: hop.GetName(), Cluster: hop.GetCluster(), Address: hop.GetAddress(), Took: microseconds(hop.GetTookUs()).String(),
 			Detail: hop.GetDetail(), Problem: hop.GetProblem(), Next: hop.GetNext(),
 		})
+		if last := &shown.Hops[len(shown.Hops)-1]; last.Problem != "" && last.Next == "" {
+			last.Next = nextStep(last.Hop, service, from)
+		}
 	}
-	shown.Took = all.String()
 	return shown
 }
 
@@ -168,6 +161,17 @@ func (p *program) printTrace(t *traced, output string) error {
 	}
 	return fmt.Errorf("the gateway on node %s of cluster %s sent no probe: %s. What would a connection use? %s explain service %s --from %s",
 		t.Node, t.From, t.Problem, p.name, t.Service, t.From)
+}
+
+// nextStep is what to look at when a hop failed, for gateways that do not say.
+func nextStep(hop, service, from string) string {
+	switch hop {
+	case "decide":
+		return fmt.Sprintf("see which endpoints there are, and why none is used: hansa explain service %s --from %s", service, from)
+	case "tunnel":
+		return "see how the tunnels stand: hansa get tunnels " + from
+	}
+	return fmt.Sprintf("see how the tunnels stand (hansa get tunnels %s), and which pods there should be (hansa get endpoints %s --from %s)", from, service, from)
 }
 
 func next(step string) string {
@@ -197,7 +201,7 @@ func (p *program) printHops(t *traced) error {
 		return err
 	}
 	if t.Arrived {
-		p.say("It arrived after %s.", t.Took)
+		p.say("It arrived.")
 	}
 	return nil
 }

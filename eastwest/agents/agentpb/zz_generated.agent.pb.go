@@ -922,10 +922,8 @@ type TraceCommand struct {
 	Name      string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// port is a name or a number; empty: the first.
 	Port string `protobuf:"bytes,4,opt,name=port,proto3" json:"port,omitempty"`
-	// to is the cluster to probe; empty: the one that a connection would go to.
-	To string `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`
 	// timeout of the whole, in milliseconds.
-	TimeoutMs     uint32 `protobuf:"varint,6,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	TimeoutMs     uint32 `protobuf:"varint,5,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -984,13 +982,6 @@ func (x *TraceCommand) GetName() string {
 func (x *TraceCommand) GetPort() string {
 	if x != nil {
 		return x.Port
-	}
-	return ""
-}
-
-func (x *TraceCommand) GetTo() string {
-	if x != nil {
-		return x.To
 	}
 	return ""
 }
@@ -1067,7 +1058,7 @@ func (x *TraceResult) GetProblem() string {
 // Hop is one step of a probe. The last one may have failed.
 type Hop struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// name says what was done: resolve, tunnel, gateway, pod.
+	// name says what was done: decide, tunnel, connect.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// cluster is where it was done.
 	Cluster string `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -1819,8 +1810,7 @@ type TraceRequest struct {
 	Namespace     string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Name          string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	Port          string `protobuf:"bytes,5,opt,name=port,proto3" json:"port,omitempty"`
-	To            string `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`
-	TimeoutMs     uint32 `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	TimeoutMs     uint32 `protobuf:"varint,6,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1886,13 +1876,6 @@ func (x *TraceRequest) GetName() string {
 func (x *TraceRequest) GetPort() string {
 	if x != nil {
 		return x.Port
-	}
-	return ""
-}
-
-func (x *TraceRequest) GetTo() string {
-	if x != nil {
-		return x.To
 	}
 	return ""
 }
@@ -2137,15 +2120,14 @@ const file_eastwest_agents_agentpb_agent_proto_rawDesc = "" +
 	"\tejections\x18\r \x01(\x04R\tejections\x12\x14\n" +
 	"\x05races\x18\x0e \x01(\x04R\x05races\"\v\n" +
 	"\tSendStats\"\t\n" +
-	"\aGoodbye\"\x93\x01\n" +
+	"\aGoodbye\"\x83\x01\n" +
 	"\fTraceCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
-	"\x04port\x18\x04 \x01(\tR\x04port\x12\x0e\n" +
-	"\x02to\x18\x05 \x01(\tR\x02to\x12\x1d\n" +
+	"\x04port\x18\x04 \x01(\tR\x04port\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x06 \x01(\rR\ttimeoutMs\"e\n" +
+	"timeout_ms\x18\x05 \x01(\rR\ttimeoutMs\"e\n" +
 	"\vTraceResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
 	"\x04hops\x18\x02 \x03(\v2\x18.hansa.dev.agents.v1.HopR\x04hops\x12\x18\n" +
@@ -2205,16 +2187,15 @@ const file_eastwest_agents_agentpb_agent_proto_rawDesc = "" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x13\n" +
 	"\x05at_ms\x18\x03 \x01(\x03R\x04atMs\x120\n" +
-	"\x05stats\x18\x04 \x01(\v2\x1a.hansa.dev.agents.v1.StatsR\x05stats\"\xb1\x01\n" +
+	"\x05stats\x18\x04 \x01(\v2\x1a.hansa.dev.agents.v1.StatsR\x05stats\"\xa1\x01\n" +
 	"\fTraceRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
-	"\x04port\x18\x05 \x01(\tR\x04port\x12\x0e\n" +
-	"\x02to\x18\x06 \x01(\tR\x02to\x12\x1d\n" +
+	"\x04port\x18\x05 \x01(\tR\x04port\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\a \x01(\rR\ttimeoutMs\"k\n" +
+	"timeout_ms\x18\x06 \x01(\rR\ttimeoutMs\"k\n" +
 	"\rTraceResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12,\n" +
 	"\x04hops\x18\x02 \x03(\v2\x18.hansa.dev.agents.v1.HopR\x04hops\x12\x18\n" +
