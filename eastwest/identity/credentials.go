@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -61,6 +62,18 @@ func (u *unanswered) Read(b []byte) (int, error) {
 	n, err := u.Conn.Read(b)
 	if !u.answered.Swap(true) && err != nil && ReasonOf(err) == ReasonRefusedByPeer {
 		u.refused(err)
+	}
+	return n, err
+}
+
+// lastWords is how long a server that has hung up may take to have said why.
+const lastWords = time.Second
+
+// Write writes. If that fails because the server has hung up already, it hears why, since nobody will read any more.
+func (u *unanswered) Write(b []byte) (int, error) {
+	n, err := u.Conn.Write(b)
+	if err != nil && !u.answered.Load() && u.SetReadDeadline(time.Now().Add(lastWords)) == nil {
+		_, _ = u.Read(make([]byte, 1)) // it tells
 	}
 	return n, err
 }

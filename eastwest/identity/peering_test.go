@@ -136,6 +136,47 @@ func TestPeering(t *testing.T) {
 	}
 }
 
+// TestPeeringUsage: a certificate for clients only must not listen, and one for servers only must not dial.
+func TestPeeringUsage(t *testing.T) {
+	c := newClock()
+	for name, tc := range map[string]struct {
+		usage          x509.ExtKeyUsage
+		server, client identity.Reason // what each side says
+	}{
+		"ClientListens": {usage: x509.ExtKeyUsageClientAuth, client: identity.ReasonWrongCA, server: identity.ReasonRefusedByPeer},
+		"ServerDials":   {usage: x509.ExtKeyUsageServerAuth, server: identity.ReasonWrongCA},
+	} {
+		t.Run(name, func(t *testing.T) {
+			own, rootPEM, rootKeyPEM := sign(t, c, []string{"spiffe://clusterset.local/cluster/m2/gateway"}, func(leaf *x509.Certificate) {
+				leaf.ExtKeyUsage = []x509.ExtKeyUsage{tc.usage}
+			})
+			authority, err := identity.ParseAuthority(domain, rootPEM, rootKeyPEM, nil, c.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			good := peering(c, issue(t, authority, gateway("m2"), time.Minute), authority)
+			bad := peering(c, &x509svid.SVID{Certificates: []*x509.Certificate{parse(t, own.Certificate[0])}, PrivateKey: own.PrivateKey.(*ecdsa.PrivateKey)}, authority)
+			server, client := bad, good
+			if tc.client == "" {
+				server, client = good, bad
+			}
+			_, _, serverErr, clientErr := handshake(t, server.ServerConfig(), client.PeerConfig("m2"))
+			if identity.ReasonOf(serverErr) != tc.server || identity.ReasonOf(clientErr) != tc.client {
+				t.Errorf("the server says %v, the client %v", serverErr, clientErr)
+			}
+		})
+	}
+}
+
+func parse(t *testing.T, der []byte) *x509.Certificate {
+	t.Helper()
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
 // TestPeeringNow: what was good when a connection began may not be any more, and is checked again.
 func TestPeeringNow(t *testing.T) {
 	c := newClock()
