@@ -163,13 +163,19 @@ func (p *program) explainDNS(ctx context.Context, name string, rrtype uint16, f 
 	return nil
 }
 
-// serial is what a line says of serial numbers: they follow from the hub's sequence, which is not known here.
+// serial is what a line says of serial numbers: they follow from the numbers of the hub's snapshots, which are not known here.
 var serial = regexp.MustCompile(`, serial \d+$`)
+
+// inSOA is where the data of an SOA has it.
+var inSOA = regexp.MustCompile(`^((?:.* SOA )?\S+ \S+) \d+ `)
+
+// noSerial stands in its place.
+const noSerial = "$1 SERIAL "
 
 func newDNSExplanation(tree *zone.Tree, wire []byte, rrtype uint16) *dnsExplanation {
 	name := zone.Presentation(wire)
 	e := &dnsExplanation{Name: name, Type: miekg.Type(rrtype).String(), Rcode: "NOERROR", Records: []dnsRecord{}}
-	match := tree.Find(wire)
+	match := tree.FindType(wire, rrtype)
 	switch match.Kind {
 	case zone.Outside:
 		e.Rcode = "REFUSED"
@@ -182,7 +188,14 @@ func newDNSExplanation(tree *zone.Tree, wire []byte, rrtype uint16) *dnsExplanat
 		}
 	}
 	for _, line := range tree.Explain(name, rrtype) {
-		e.Why = append(e.Why, whyLine{line.Depth, serial.ReplaceAllString(line.Text, "")})
+		text := serial.ReplaceAllString(line.Text, "")
+		if rrtype == miekg.TypeSOA && line.Depth > 0 {
+			text = inSOA.ReplaceAllString(text, noSerial)
+		}
+		e.Why = append(e.Why, whyLine{line.Depth, text})
+	}
+	if rrtype == miekg.TypeSOA && len(e.Records) > 0 {
+		e.Why = append(e.Why, whyLine{0, "the serial number is the number of a snapshot in a server, divided by 2^22: ask one (dig " + name + " SOA)"})
 	}
 	return e
 }
@@ -195,6 +208,9 @@ func (e *dnsExplanation) add(set *zone.RRset, owner string) {
 		header := rr.Header()
 		record := dnsRecord{
 			Name: header.Name, Type: miekg.Type(header.Rrtype).String(), TTL: header.Ttl, Data: strings.TrimPrefix(rr.String(), header.String()),
+		}
+		if header.Rrtype == miekg.TypeSOA {
+			record.Data = inSOA.ReplaceAllString(record.Data, noSerial)
 		}
 		if set.Weighted() {
 			record.Weight = new(set.Weight(i))
