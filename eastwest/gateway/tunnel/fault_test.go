@@ -403,3 +403,44 @@ func TestPeers(t *testing.T) {
 		t.Error("a dialer that was closed has peers")
 	}
 }
+
+// TestGone checks that a gateway which dies is told from one that leaves.
+func TestGone(t *testing.T) {
+	p := newPKI(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := make(chan net.Conn, 16)
+	s := serve(t, p, accepting(echo), func(o *tunnel.ServerOptions) { o.Listener = kept{l, conns} })
+	d := s.dial(nil)
+	s.open(d, ask)
+	_ = (<-conns).(*net.TCPConn).CloseWrite()
+	until(t, "it is counted", func() bool { return metric(t, d, "hansa_tunnel_died_total") == 1 })
+	s.open(d, ask) // and there is another tunnel
+
+	leaving := serve(t, p, accepting(echo), nil)
+	d = leaving.dial(nil)
+	_ = leaving.open(d, ask).Reset()
+	until(t, "no stream is left", func() bool { return metric(t, leaving.server, "hansa_tunnel_streams") == 0 })
+	leaving.end()
+	until(t, "its tunnel is gone", func() bool { return !d.State()[0].Up })
+	if n := metric(t, d, "hansa_tunnel_died_total"); n != 0 {
+		t.Errorf("%v tunnels are said to have died", n)
+	}
+}
+
+// kept hands on what it accepts.
+type kept struct {
+	net.Listener
+
+	conns chan<- net.Conn
+}
+
+func (k kept) Accept() (net.Conn, error) {
+	c, err := k.Listener.Accept()
+	if err == nil {
+		k.conns <- c
+	}
+	return c, err
+}

@@ -21,6 +21,7 @@ import (
 var (
 	errDead       = errors.New("the tunnel is dead: nothing was heard from the other gateway")
 	errLeft       = errors.New("the other gateway closed the tunnel")
+	errGone       = errors.New("the other gateway closed the tunnel without notice: its process may have died")
 	errClosed     = errors.New("the tunnel was closed here")
 	errMisbehaved = errors.New("the other gateway breaks the rules of yamux")
 )
@@ -133,7 +134,11 @@ func (s *session) unsent(err error) {
 // watch ends the session when yamux does.
 func (s *session) watch() {
 	<-s.mux.CloseChan()
-	s.end(cmp.Or(s.link.failure(), errLeft))
+	left := errLeft
+	if s.client && !s.away.Load() { // a server says so first; a client may leave as it likes
+		left = errGone
+	}
+	s.end(cmp.Or(s.link.failure(), left))
 }
 
 // end closes everything, and resets the streams. The first cause counts.
