@@ -22,6 +22,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
+
+	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 )
 
 // reachTimeout bounds the first request to a cluster. A cluster that takes longer is as good as away for a person who
@@ -45,7 +47,7 @@ func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		admissionregistrationv1.AddToScheme, apiextv1.AddToScheme, authorizationv1.AddToScheme, corev1.AddToScheme,
-		rbacv1.AddToScheme, corev1b1.AddToScheme,
+		rbacv1.AddToScheme, corev1b1.AddToScheme, v1alpha1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)

@@ -72,7 +72,11 @@ func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, er
 	if o.DryRun {
 		j = j.rehearsal()
 	}
+	id := j.clusterID(ctx, o)
 	if err := j.forget(ctx, o, found); err != nil {
+		return nil, err
+	}
+	if err := j.revokeCertificates(ctx, o, id); err != nil {
 		return nil, err
 	}
 	if away != nil {

@@ -167,12 +167,33 @@ func (w *worker) greet(helpers *group) error {
 	if err := w.await(helpers, w.out.Ready()); err != nil {
 		return err
 	}
+	w.beHeard(helpers)
 	w.waits("")
 	w.log.Info("Serving", "took", time.Since(w.started).Round(time.Millisecond).String())
 	if w.announce == nil {
 		return nil
 	}
 	return w.announce()
+}
+
+// hearing is how long a worker waits at most until a hub hears it, before the one before it ends.
+const hearing = 3 * time.Second
+
+// beHeard waits until a hub hears this worker: between the end of the one before and that, hubs would hear of no gateway here.
+func (w *worker) beHeard(helpers *group) {
+	patience := time.NewTimer(hearing)
+	defer patience.Stop()
+	tick := time.NewTicker(dnsPause)
+	defer tick.Stop()
+	for !slices.ContainsFunc(w.talk.State(), func(h agents.HubState) bool { return h.Connected }) {
+		select {
+		case <-tick.C:
+		case <-patience.C: // there is no hub; nobody is to wait for that
+			return
+		case <-helpers.failed():
+			return
+		}
+	}
 }
 
 // goodbyes is how long it may take to tell all hubs.
