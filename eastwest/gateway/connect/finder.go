@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -67,23 +68,42 @@ func (f *Finder) Follow(r *Routes) {
 }
 
 // look is a Finder as route.Next sees it, with its mu held.
-type look struct {
-	*Finder
-
-	now time.Time
-}
+type look struct{ *Finder }
 
 // Usable tells whether a way is not left out.
-func (l look) Usable(w route.Way) bool { return l.ejections.Usable(w, l.now) }
+func (l look) Usable(w route.Way) bool { return l.ejections.Usable(w) }
 
 // Open returns how many connections a way has.
 func (l look) Open(w route.Way) int64 { return l.open[w] }
 
-// connection notes that there is a connection to be made.
-func (f *Finder) connection() {
+// connection notes that there is a connection to be made. It is also when ways that were left out have their trial, beside
+// the connection, so that no client waits for it.
+func (f *Finder) connection(r *Routes) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.budget.Connection(time.Now())
+	now := time.Now()
+	f.budget.Connection(now)
+	if w, due := f.ejections.Trial(r.Priorities, now); due {
+		f.open[w]++
+		go f.try(f.ejections.Begin(w, now), r.Number)
+	}
+}
+
+// try finds out whether a way works again: it connects, and says nothing.
+func (f *Finder) try(a route.Attempt, number uint16) {
+	ctx, cancel := context.WithTimeout(context.Background(), f.options.AttemptTimeout)
+	defer cancel()
+	stream, err := f.dial(ctx, a.Way, number, nil)
+	if err != nil {
+		result, _ := verdict(a.Way, err)
+		f.end(a, result, "") // it is no error of a client's
+		return
+	}
+	_ = stream.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ejections.End(a, route.Connected, time.Now(), 0)
+	f.leaveLocked(a.Way)
 }
 
 // choice is what next has to say.
@@ -100,7 +120,7 @@ func (f *Finder) next(r *Routes, tried []route.Way) (a route.Attempt, delay time
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	w, ok := route.Next(r.Priorities, tried, look{f, now}, rand.Uint64N)
+	w, ok := route.Next(r.Priorities, tried, look{f}, rand.Uint64N)
 	if !ok {
 		return a, 0, none
 	}

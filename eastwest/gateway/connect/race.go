@@ -86,9 +86,10 @@ type result struct {
 //
 // The error is an *UnconnectedError. When the context's cause is ErrGone, no way is blamed.
 func (f *Finder) Connect(ctx context.Context, data []byte, slow func()) (*Link, error) {
-	f.connection()
+	routes := f.routes.Load()
+	f.connection(routes)
 	r := &race{
-		finder: f, routes: f.routes.Load(), data: data, slow: slow,
+		finder: f, routes: routes, data: data, slow: slow,
 		results: make(chan result, f.options.Attempts),
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.options.ConnectTimeout)
@@ -114,15 +115,12 @@ func (r *race) run(ctx context.Context) (*Link, *UnconnectedError) {
 			if x.err == nil {
 				return r.won(x), nil
 			}
-			if err := r.failed(x); err != nil {
+			delay, err := r.failed(ctx, x)
+			if err != nil {
 				return nil, r.lost(err)
 			}
-			delay = r.start(ctx)
 			if r.choice == found {
 				beside.Reset(delay)
-			}
-			if len(r.pending) == 0 {
-				return nil, r.lost(&UnconnectedError{r.exhausted(), r.last})
 			}
 		case <-beside.C:
 			if r.beside(ctx, &delay) {
@@ -204,16 +202,24 @@ func (r *race) try(ctx context.Context, a route.Attempt) {
 	}
 }
 
-// failed notes an attempt that failed. It returns an error when no other may be made.
-func (r *race) failed(x result) *UnconnectedError {
+// failed notes an attempt that failed, and begins the next one. It returns after which time there should be another, or why
+// nothing more can be done.
+func (r *race) failed(ctx context.Context, x result) (time.Duration, *UnconnectedError) {
 	r.forget(x.attempt)
 	verdict, why := verdict(x.attempt.Way, x.err)
 	r.finder.end(x.attempt, verdict, why)
 	r.last = fmt.Errorf("%s: %w", x.attempt.Way, x.err)
 	if len(r.data) > 0 && errors.Is(x.err, tunnel.ErrUncertain) {
-		return &UnconnectedError{Uncertain, r.last}
+		return 0, &UnconnectedError{Uncertain, r.last}
 	}
-	return nil
+	if ctx.Err() != nil {
+		return 0, r.ended(ctx)
+	}
+	delay := r.start(ctx)
+	if len(r.pending) == 0 {
+		return 0, &UnconnectedError{r.exhausted(), r.last}
+	}
+	return delay, nil
 }
 
 func (r *race) forget(a route.Attempt) {

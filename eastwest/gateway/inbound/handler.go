@@ -189,6 +189,9 @@ func (h *Handler) relay(ctx context.Context, from string, r *tunnel.Request, str
 	} else {
 		o = relay.Streams(ctx, stream, pod.Stream, r.Data, h.options.IdleTimeout, &t.Bytes)
 	}
+	if o == relay.Aborted { // that is how ctx says it
+		o = relay.ClientReset
+	}
 	t.open.Add(-1)
 	t.outcomes[o].Add(1)
 	if log := h.log.V(1); log.Enabled() {

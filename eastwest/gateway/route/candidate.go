@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -19,6 +20,22 @@ type Candidate struct {
 	Gateways []netip.AddrPort
 	// Weight is the cluster's share of the priority's connections in relation to the others.
 	Weight uint32
+}
+
+// ways yields every way to the cluster.
+func (c *Candidate) ways() iter.Seq[Way] {
+	return func(yield func(Way) bool) {
+		for _, addr := range c.Pods {
+			if !yield(Way{Cluster: c.Cluster, Addr: addr}) {
+				return
+			}
+		}
+		for _, addr := range c.Gateways {
+			if !yield(Way{Cluster: c.Cluster, Addr: addr, Tunnel: true}) {
+				return
+			}
+		}
+	}
 }
 
 // For returns who may take the connections of a consumer for a port of a service, by priority: the first that can take

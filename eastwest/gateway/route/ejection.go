@@ -2,7 +2,6 @@ package route
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"time"
 )
@@ -14,8 +13,12 @@ type Timing struct {
 	MaxBackOff time.Duration // 30 s
 	Trial      time.Duration // after which a trial that nobody told the end of is over: 10 s
 
-	MinDelay   time.Duration // after which a second way is tried: four times what a connection takes, but at least 20 ms
-	MaxDelay   time.Duration // and at most 250 ms
+	// A second way is tried when a connection takes longer than others did: their mean and four mean deviations, as RFC 6298
+	// has it for retransmissions.
+	MinDelay   time.Duration // at least: 20 ms
+	MaxDelay   time.Duration // at most: 250 ms
+	Margin     time.Duration // beyond the mean, at least: 10 ms
+	MaxMargin  time.Duration // beyond the mean, at most: 75 ms
 	FirstDelay time.Duration // for a way of which nothing is known: 100 ms
 }
 
@@ -25,7 +28,7 @@ func (t Timing) OrDefault() Timing {
 		Losses:  cmp.Or(t.Losses, 2),
 		BackOff: cmp.Or(t.BackOff, time.Second), MaxBackOff: cmp.Or(t.MaxBackOff, 30*time.Second), Trial: cmp.Or(t.Trial, 10*time.Second),
 		MinDelay: cmp.Or(t.MinDelay, 20*time.Millisecond), MaxDelay: cmp.Or(t.MaxDelay, 250*time.Millisecond),
-		FirstDelay: cmp.Or(t.FirstDelay, 100*time.Millisecond),
+		Margin: cmp.Or(t.Margin, 10*time.Millisecond), MaxMargin: cmp.Or(t.MaxMargin, 75*time.Millisecond), FirstDelay: cmp.Or(t.FirstDelay, 100*time.Millisecond),
 	}
 }
 
@@ -52,23 +55,26 @@ const (
 // Ejections remember, for one service, which ways fail, so that they are left out for a while, and how long connections
 // take.
 //
-//	in ── failed, refused, absent, or lost twice in a row ──► out ── back-off is over ──► on trial: one connection at a time
-//	▲                                                          ▲                              │ │
-//	│                                                          └─ failed, ..., or lost once ──┘ │
-//	└── connected ──────────────────────────────────────────────────────────────────────────────┘
+//	in ── failed, refused, absent, or lost twice in a row ──► out ── the back-off is over ──► due ── Begin ──► on trial
+//	▲                                                          ▲                                                │ │
+//	│                                                          └── failed, refused, absent, or lost ────────────┘ │
+//	└── connected ────────────────────────────────────────────────────────────────────────────────────────────────┘
 //
-// What began before a way was left out changes nothing any more. Ejections never say that nothing is usable: Next takes
-// what is left out when there is nothing else, and so a way may connect that is out; then it is in again.
+// A way that is out is not usable until a trial has shown that it works; no client should have to wait for that. What began
+// before a way was left out changes nothing any more. Ejections never say that nothing is usable: Next takes what is left
+// out when there is nothing else, and so a way may connect that is out; then it is in again.
 //
 // The zero value is not usable. It is not for several goroutines at once.
 type Ejections struct {
 	timing Timing
 	ways   map[Way]*record
+	out    map[Way]*record // those of ways that are left out
 }
 
 // record is what is known of a way, or of a cluster behind its gateways.
 type record struct {
 	usual   time.Duration // that connections take: a moving average; 0: not known
+	spread  time.Duration // how far from it they are, in the mean
 	losses  int
 	out     bool
 	since   time.Time // when it was left out last
@@ -86,7 +92,7 @@ type Attempt struct {
 
 // NewEjections returns Ejections in which every way is in.
 func NewEjections(timing Timing) *Ejections {
-	return &Ejections{timing: timing.OrDefault(), ways: map[Way]*record{}}
+	return &Ejections{timing: timing.OrDefault(), ways: map[Way]*record{}, out: map[Way]*record{}}
 }
 
 // behind returns what stands for all gateways of a way's cluster.
@@ -101,14 +107,58 @@ func (e *Ejections) subjects(w Way) [2]*record {
 	return subjects
 }
 
-// Usable tells whether a way is in, or may have a trial now.
-func (e *Ejections) Usable(w Way, now time.Time) bool {
+// Usable tells whether a way is in.
+func (e *Ejections) Usable(w Way) bool {
+	if len(e.out) == 0 {
+		return true
+	}
 	for _, r := range e.subjects(w) {
-		if r != nil && r.out && !e.mayTry(r, now) {
+		if r != nil && r.out {
 			return false
 		}
 	}
 	return true
+}
+
+// Due tells whether a way is out and should have a trial now. When it has begun, the way is not due any more.
+func (e *Ejections) Due(w Way, now time.Time) bool {
+	due := false
+	for _, r := range e.subjects(w) {
+		if r == nil || !r.out {
+			continue
+		}
+		if !e.mayTry(r, now) {
+			return false
+		}
+		due = true
+	}
+	return due
+}
+
+// Trial returns a way that is due, if there is one among the candidates.
+func (e *Ejections) Trial(priorities [][]Candidate, now time.Time) (Way, bool) {
+	if !e.anyDue(now) {
+		return Way{}, false
+	}
+	for _, candidates := range priorities {
+		for _, c := range candidates {
+			for w := range c.ways() {
+				if e.Due(w, now) {
+					return w, true
+				}
+			}
+		}
+	}
+	return Way{}, false
+}
+
+func (e *Ejections) anyDue(now time.Time) bool {
+	for _, r := range e.out {
+		if e.mayTry(r, now) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *Ejections) mayTry(r *record, now time.Time) bool {
@@ -149,18 +199,29 @@ func (e *Ejections) End(a Attempt, result Result, now time.Time, jitter float64)
 }
 
 func (e *Ejections) connected(a Attempt, now time.Time) {
-	own := e.record(a.Way)
-	took := max(now.Sub(a.Started), 1)
-	if own.usual == 0 {
-		own.usual = took
-	} else {
-		own.usual += (took - own.usual) / 5
-	}
-	for _, r := range e.subjects(a.Way) {
-		if r != nil && !r.stale(a) {
-			*r = record{usual: r.usual}
+	e.record(a.Way).sample(now.Sub(a.Started))
+	for i, r := range e.subjects(a.Way) {
+		if r == nil || r.stale(a) {
+			continue
 		}
+		*r = record{usual: r.usual, spread: r.spread}
+		subject := a.Way
+		if i == 1 {
+			subject = behind(a.Way)
+		}
+		delete(e.out, subject)
 	}
+}
+
+// sample notes how long a connection took, as in section 2 of RFC 6298.
+func (r *record) sample(took time.Duration) {
+	took = max(took, 1)
+	if r.usual == 0 {
+		r.usual, r.spread = took, took/2
+		return
+	}
+	r.spread += (max(took-r.usual, r.usual-took) - r.spread) / 4
+	r.usual += (took - r.usual) / 8
 }
 
 // drop ends a trial without a verdict.
@@ -177,13 +238,8 @@ func (e *Ejections) fail(subject Way, a Attempt, result Result, now time.Time, j
 	if r.stale(a) {
 		return false
 	}
-	if r.losses++; result == Lost && !r.out {
-		if r.usual > 0 { // it may just be slower than it was
-			r.usual += max(now.Sub(a.Started)-r.usual, 0) / 5
-		}
-		if r.losses < e.timing.Losses {
-			return false
-		}
+	if r.losses++; result == Lost && !r.out && r.losses < e.timing.Losses {
+		return false
 	}
 	if r.out && now.Before(r.until) {
 		return false // it was tried because nothing else was there; that is no trial
@@ -194,6 +250,7 @@ func (e *Ejections) fail(subject Way, a Attempt, result Result, now time.Time, j
 		r.backOff = min(max(2*r.backOff, e.timing.BackOff), e.timing.MaxBackOff)
 	}
 	r.out, r.since, r.trial = true, now, time.Time{}
+	e.out[subject] = r
 	r.until = now.Add(r.backOff + time.Duration(jitter*float64(r.backOff)/2))
 	return true
 }
@@ -210,14 +267,14 @@ func (e *Ejections) record(w Way) *record {
 	return r
 }
 
-// Delay returns after which time a second way should be tried beside this one: four times what a connection takes, within
-// bounds.
+// Delay returns after which time a second way should be tried beside this one.
 func (e *Ejections) Delay(w Way) time.Duration {
 	r := e.ways[w]
 	if r == nil || r.usual == 0 {
 		return e.timing.FirstDelay
 	}
-	return min(max(4*r.usual, e.timing.MinDelay), e.timing.MaxDelay)
+	margin := min(max(4*r.spread, e.timing.Margin), e.timing.MaxMargin)
+	return min(max(r.usual+margin, e.timing.MinDelay), e.timing.MaxDelay)
 }
 
 // Keep forgets the ways that are in no list of candidates any more.
@@ -225,18 +282,18 @@ func (e *Ejections) Keep(priorities [][]Candidate) {
 	wanted := make(map[Way]struct{}, len(e.ways))
 	for _, candidates := range priorities {
 		for _, c := range candidates {
-			for _, addr := range c.Pods {
-				wanted[Way{Cluster: c.Cluster, Addr: addr}] = struct{}{}
-			}
-			for _, addr := range c.Gateways {
-				wanted[Way{Cluster: c.Cluster, Addr: addr, Tunnel: true}] = struct{}{}
-				wanted[Way{Cluster: c.Cluster, Tunnel: true}] = struct{}{}
+			for w := range c.ways() {
+				wanted[w] = struct{}{}
+				if w.Tunnel {
+					wanted[behind(w)] = struct{}{}
+				}
 			}
 		}
 	}
 	for w := range e.ways {
 		if _, ok := wanted[w]; !ok {
 			delete(e.ways, w)
+			delete(e.out, w)
 		}
 	}
 }
@@ -250,15 +307,11 @@ type Ejected struct {
 // Out returns the ways that are left out, or on trial, sorted by cluster and address.
 func (e *Ejections) Out() []Ejected {
 	var out []Ejected
-	for w, r := range e.ways {
-		if r.out {
-			out = append(out, Ejected{w, r.until})
-		}
+	for w, r := range e.out {
+		out = append(out, Ejected{w, r.until})
 	}
 	slices.SortFunc(out, func(a, b Ejected) int {
-		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), compareAddrs(a.Addr, b.Addr))
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), a.Addr.Compare(b.Addr))
 	})
 	return out
 }
-
-func compareAddrs(a, b netip.AddrPort) int { return a.Compare(b) }

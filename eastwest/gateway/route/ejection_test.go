@@ -2,11 +2,29 @@ package route_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/hansa-dev/hansa/eastwest/gateway/route"
 )
+
+const (
+	isIn  = "in"
+	isOut = "out"
+	isDue = "due"
+)
+
+func stands(e *route.Ejections, w route.Way, now time.Time) string {
+	switch {
+	case e.Usable(w):
+		return isIn
+	case e.Due(w, now):
+		return isDue
+	default:
+		return isOut
+	}
+}
 
 var (
 	pod      = route.Way{Cluster: "m1", Addr: addrs("10.1.0.1:80")[0]}
@@ -20,7 +38,7 @@ type step struct {
 	way    route.Way
 	began  time.Duration // of the attempt that ends; negative: there is none
 	result route.Result
-	usable bool // of way, afterwards
+	then   string // how the way stands afterwards
 }
 
 const never = -1
@@ -32,22 +50,22 @@ func TestEjections(t *testing.T) {
 		reason string
 		steps  []step
 	}{
-		"New":         {"nothing is known against it", []step{{0, pod, never, 0, true}}},
-		"Failed":      {"out at once, and back when the time is over", []step{{0, pod, 0, route.Failed, false}, {s - 1, pod, never, 0, false}, {s, pod, never, 0, true}}},
-		"LostOnce":    {"once may be bad luck", []step{{0, pod, 0, route.Lost, true}}},
-		"LostTwice":   {"twice in a row is not", []step{{0, pod, 0, route.Lost, true}, {1, pod, 1, route.Lost, false}}},
-		"LostAndWon":  {"not in a row", []step{{0, pod, 0, route.Lost, true}, {1, pod, 1, route.Connected, true}, {2, pod, 2, route.Lost, true}}},
-		"Client":      {"a client that leaves says nothing about the way", []step{{0, pod, 0, route.Dropped, true}, {1, pod, 1, route.Dropped, true}}},
-		"Grows":       {"the back-off doubles, up to the longest", []step{{0, pod, 0, route.Failed, false}, {s, pod, s, route.Failed, false}, {3*s - 1, pod, never, 0, false}, {3 * s, pod, 3 * s, route.Lost, false}, {7*s - 1, pod, never, 0, false}, {7 * s, pod, 7 * s, route.Failed, false}, {11*s - 1, pod, never, 0, false}, {11 * s, pod, never, 0, true}}},
-		"Absent":      {"without a tunnel the back-off does not grow", []step{{0, gateway1, 0, route.Absent, false}, {s, gateway1, s, route.Absent, false}, {2 * s, gateway1, 2 * s, route.Absent, false}, {3 * s, gateway1, never, 0, true}}},
-		"Readmitted":  {"a connection sets everything back", []step{{0, pod, 0, route.Failed, false}, {s, pod, s, route.Connected, true}, {s + 1, pod, s + 1, route.Lost, true}, {s + 2, pod, s + 2, route.Failed, false}, {2*s + 2, pod, never, 0, true}}},
-		"Stale":       {"what began before it was left out does not count twice", []step{{2, pod, 1, route.Failed, false}, {3, pod, 1, route.Failed, false}, {s + 2, pod, never, 0, true}}},
-		"StaleGood":   {"nor does it let it in", []step{{2, pod, 1, route.Failed, false}, {3, pod, 1, route.Connected, false}}},
-		"PanicGood":   {"used because nothing else was there, it worked", []step{{0, pod, 0, route.Failed, false}, {5, pod, 4, route.Connected, true}}},
-		"PanicBad":    {"used because nothing else was there, it did not: the back-off stays", []step{{0, pod, 0, route.Failed, false}, {5, pod, 4, route.Failed, false}, {s, pod, never, 0, true}}},
-		"Refused":     {"the service does not work in the cluster: the other gateway has no other pods", []step{{0, gateway1, 0, route.Refused, false}, {1, gateway2, never, 0, false}, {s, gateway2, never, 0, true}}},
-		"OneGateway":  {"a gateway that is gone says nothing about the other", []step{{0, gateway1, 0, route.Failed, false}, {1, gateway2, never, 0, true}}},
-		"RefusedBack": {"one gateway has proved that the service works again", []step{{0, gateway1, 0, route.Refused, false}, {s, gateway2, s, route.Connected, true}, {s, gateway1, never, 0, true}}},
+		"New":         {"nothing is known against it", []step{{0, pod, never, 0, isIn}}},
+		"Failed":      {"out at once, and back when the time is over", []step{{0, pod, 0, route.Failed, isOut}, {s - 1, pod, never, 0, isOut}, {s, pod, never, 0, isDue}}},
+		"LostOnce":    {"once may be bad luck", []step{{0, pod, 0, route.Lost, isIn}}},
+		"LostTwice":   {"twice in a row is not", []step{{0, pod, 0, route.Lost, isIn}, {1, pod, 1, route.Lost, isOut}}},
+		"LostAndWon":  {"not in a row", []step{{0, pod, 0, route.Lost, isIn}, {1, pod, 1, route.Connected, isIn}, {2, pod, 2, route.Lost, isIn}}},
+		"Client":      {"a client that leaves says nothing about the way", []step{{0, pod, 0, route.Dropped, isIn}, {1, pod, 1, route.Dropped, isIn}}},
+		"Grows":       {"the back-off doubles, up to the longest", []step{{0, pod, 0, route.Failed, isOut}, {s, pod, s, route.Failed, isOut}, {3*s - 1, pod, never, 0, isOut}, {3 * s, pod, 3 * s, route.Lost, isOut}, {7*s - 1, pod, never, 0, isOut}, {7 * s, pod, 7 * s, route.Failed, isOut}, {11*s - 1, pod, never, 0, isOut}, {11 * s, pod, never, 0, isDue}}},
+		"Absent":      {"without a tunnel the back-off does not grow", []step{{0, gateway1, 0, route.Absent, isOut}, {s, gateway1, s, route.Absent, isOut}, {2 * s, gateway1, 2 * s, route.Absent, isOut}, {3 * s, gateway1, never, 0, isDue}}},
+		"Readmitted":  {"a connection sets everything back", []step{{0, pod, 0, route.Failed, isOut}, {s, pod, s, route.Connected, isIn}, {s + 1, pod, s + 1, route.Lost, isIn}, {s + 2, pod, s + 2, route.Failed, isOut}, {2*s + 2, pod, never, 0, isDue}}},
+		"Stale":       {"what began before it was left out does not count twice", []step{{2, pod, 1, route.Failed, isOut}, {3, pod, 1, route.Failed, isOut}, {s + 2, pod, never, 0, isDue}}},
+		"StaleGood":   {"nor does it let it in", []step{{2, pod, 1, route.Failed, isOut}, {3, pod, 1, route.Connected, isOut}}},
+		"PanicGood":   {"used because nothing else was there, it worked", []step{{0, pod, 0, route.Failed, isOut}, {5, pod, 4, route.Connected, isIn}}},
+		"PanicBad":    {"used because nothing else was there, it did not: the back-off stays", []step{{0, pod, 0, route.Failed, isOut}, {5, pod, 4, route.Failed, isOut}, {s, pod, never, 0, isDue}}},
+		"Refused":     {"the service does not work in the cluster: the other gateway has no other pods", []step{{0, gateway1, 0, route.Refused, isOut}, {1, gateway2, never, 0, isOut}, {s, gateway2, never, 0, isDue}}},
+		"OneGateway":  {"a gateway that is gone says nothing about the other", []step{{0, gateway1, 0, route.Failed, isOut}, {1, gateway2, never, 0, isIn}}},
+		"RefusedBack": {"one gateway has proved that the service works again", []step{{0, gateway1, 0, route.Refused, isOut}, {s, gateway2, s, route.Connected, isIn}, {s, gateway1, never, 0, isIn}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, start := route.NewEjections(timing), time.Unix(1000, 0)
@@ -56,34 +74,48 @@ func TestEjections(t *testing.T) {
 				if step.began >= 0 {
 					e.End(e.Begin(step.way, start.Add(step.began)), step.result, now, 0)
 				}
-				if got := e.Usable(step.way, now); got != step.usable {
-					t.Errorf("%s: %s after %v usable: %t, want %t", test.reason, step.way, step.at, got, step.usable)
+				if got := stands(e, step.way, now); got != step.then {
+					t.Errorf("%s: %s after %v is %s, want %s", test.reason, step.way, step.at, got, step.then)
 				}
 			}
 		})
 	}
 }
 
-// TestTrial holds that what comes back is tried by one connection at a time.
+// TestTrial holds that what may come back has one trial at a time, and which way that is.
 func TestTrial(t *testing.T) {
 	e, start := route.NewEjections(route.Timing{}), time.Unix(1000, 0)
-	if !e.End(e.Begin(pod, start), route.Failed, start, 0) {
+	candidates := [][]route.Candidate{{onePod}, {second}}
+	if _, ok := e.Trial(candidates, start); ok {
+		t.Fatal("there is a trial although nothing is left out")
+	}
+	if !e.End(e.Begin(pod, start), route.Failed, start, 0) || !e.End(e.Begin(gateway1, start), route.Refused, start, 0) {
 		t.Fatal("End does not say that the way is left out")
 	}
+	if w, ok := e.Trial(candidates, start); ok {
+		t.Fatalf("%s has a trial at once", w)
+	}
 	later := start.Add(2 * time.Second)
+	if w, ok := e.Trial(candidates[1:], later); !ok || w.Cluster != "m2" || !w.Addr.IsValid() {
+		t.Errorf("got %s, want a gateway of m2: the cluster is left out", w)
+	}
+	w, ok := e.Trial(candidates, later)
+	if !ok || w != pod {
+		t.Fatalf("got %s, want the pod", w)
+	}
 	first := e.Begin(pod, later)
-	if e.Usable(pod, later.Add(1)) {
-		t.Error("a second connection may try it beside the first")
+	if e.Due(pod, later.Add(1)) {
+		t.Error("a second trial may begin beside the first")
 	}
 	e.End(first, route.Dropped, later, 0)
-	if !e.Usable(pod, later.Add(1)) {
-		t.Error("when the client of the trial has left, nobody may try it")
+	if !e.Due(pod, later.Add(1)) {
+		t.Error("when the trial has said nothing, there may be none")
 	}
 	e.Begin(pod, later)
-	if !e.Usable(pod, later.Add(time.Minute)) {
+	if !e.Due(pod, later.Add(time.Minute)) {
 		t.Error("a trial that nobody ended goes on for ever")
 	}
-	if e.Usable(pod, later.Add(time.Second)) {
+	if e.Due(pod, later.Add(time.Second)) {
 		t.Error("a trial that goes on is over")
 	}
 }
@@ -109,28 +141,26 @@ func TestDelay(t *testing.T) {
 		want   time.Duration
 	}{
 		"Unknown": {"nothing is known", nil, ms(100)},
-		"Near":    {"at least the least", []time.Duration{ms(1)}, ms(20)},
-		"Usual":   {"four times what it takes", []time.Duration{ms(20)}, ms(80)},
-		"Far":     {"at most the most", []time.Duration{ms(90)}, ms(250)},
-		"Moving":  {"a fifth of the news", []time.Duration{ms(20), ms(30)}, ms(88)},
+		"Near":    {"at least the least", repeat(ms(1), 20), ms(20)},
+		"First":   {"the first says little about the next", []time.Duration{ms(20)}, ms(60)},
+		"Steady":  {"hardly longer than it takes, when that is always the same", repeat(ms(20), 30), ms(30)},
+		"Far":     {"at most the most", repeat(ms(245), 30), ms(250)},
+		"Erratic": {"however far they differ, not for long", []time.Duration{ms(100)}, ms(175)},
+		"Moving":  {"an eighth of the news, a quarter of what it differs by", append(repeat(ms(20), 60), ms(60)), ms(25) + 4*ms(10)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, now := route.NewEjections(route.Timing{}), time.Unix(1000, 0)
 			for _, took := range test.took {
 				e.End(e.Begin(pod, now), route.Connected, now.Add(took), 0)
 			}
-			if got := e.Delay(pod); got != test.want {
+			if got := e.Delay(pod).Round(ms(1)); got != test.want {
 				t.Errorf("%s: got %v, want %v", test.reason, got, test.want)
 			}
 		})
 	}
-	e, now := route.NewEjections(route.Timing{}), time.Unix(1000, 0)
-	e.End(e.Begin(pod, now), route.Connected, now.Add(ms(10)), 0)
-	e.End(e.Begin(pod, now), route.Lost, now.Add(ms(60)), 0)
-	if got := e.Delay(pod); got != ms(80) {
-		t.Errorf("after a race that a slower way lost: %v, want 80ms: it may just be slower than it was", got)
-	}
 }
+
+func repeat(d time.Duration, n int) []time.Duration { return slices.Repeat([]time.Duration{d}, n) }
 
 // TestEjectionsProperties holds, whatever happens: a way that is out comes back without anybody's doing, the back-off has
 // bounds, and a delay too.
@@ -150,18 +180,18 @@ func TestEjectionsProperties(t *testing.T) {
 			at := random.IntN(len(running))
 			a := running[at]
 			running = append(running[:at], running[at+1:]...)
-			was := e.Usable(a.Way, now)
+			was := e.Usable(a.Way)
 			result := route.Result(random.IntN(6))
 			e.End(a, result, now, random.Float64())
-			if result == route.Dropped && was && !e.Usable(a.Way, now) {
+			if result == route.Dropped && was && !e.Usable(a.Way) {
 				t.Fatalf("seed %d: a client that left has taken %s out", seed, a.Way)
 			}
 			for _, w := range ways {
 				if d := e.Delay(w); d < timing.MinDelay || d > timing.MaxDelay {
 					t.Fatalf("seed %d: delay %v", seed, d)
 				}
-				if !e.Usable(w, now.Add(timing.MaxBackOff*3/2+timing.Trial)) {
-					t.Fatalf("seed %d: %s does not come back", seed, w)
+				if stands(e, w, now.Add(timing.MaxBackOff*3/2+timing.Trial)) == isOut {
+					t.Fatalf("seed %d: %s never has a trial", seed, w)
 				}
 			}
 			for _, out := range e.Out() {

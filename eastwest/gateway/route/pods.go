@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -73,7 +74,7 @@ func exposed(service *clusterset.Service, cluster string, wanted Wanted) (cluste
 }
 
 // ready yields the addresses of ready endpoints for a port.
-func ready(endpoints *clusterset.Endpoints, port clusterset.Port, hostname string) func(func(netip.AddrPort) bool) {
+func ready(endpoints *clusterset.Endpoints, port clusterset.Port, hostname string) iter.Seq[netip.AddrPort] {
 	return func(yield func(netip.AddrPort) bool) {
 		if endpoints == nil {
 			return
