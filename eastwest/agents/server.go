@@ -80,6 +80,9 @@ func (l Limits) orDefault() Limits {
 	}
 }
 
+// leastRest is how long nothing is concluded after a conclusion, unless its time has come.
+const leastRest = 2 * time.Millisecond
+
 // recheckPeriod is how often all streams are identified again.
 const recheckPeriod = 5 * time.Second
 
@@ -138,7 +141,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer recheck.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	changed := s.expect()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	changed, wake := s.expect(), s.wake
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,10 +155,16 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-changed:
 			changed = s.expect()
 			continue
-		case <-s.wake:
+		case <-rest.C:
+			wake = s.wake
+			continue
+		case <-wake:
 		case <-timer.C:
 		}
-		next := s.conclude(time.Now())
+		begin := time.Now()
+		next := s.conclude(begin)
+		wake = nil // what is said meanwhile is taken together
+		rest.Reset(max(leastRest, 3*time.Since(begin)))
 		if first := s.begun.Add(s.options.Health.Settle); time.Until(first) > 0 && (next.IsZero() || next.After(first)) {
 			next = first
 		}

@@ -307,9 +307,10 @@ func (s *Server) reported(id health.Agent, st *stream, said *agentpb.Report, rep
 	defer s.mu.Unlock()
 	if a := s.by(id, st); a != nil {
 		a.report, a.reported = said, now
-		s.machine.Report(id, report, now)
 		s.metrics.reports.WithLabelValues(id.Cluster).Inc()
-		s.wakeUp()
+		if s.machine.Report(id, report, now) {
+			s.wakeUp()
+		}
 	}
 }
 

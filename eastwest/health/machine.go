@@ -70,6 +70,7 @@ type Machine struct {
 	options  Options
 	start    time.Time
 	agents   map[Agent]*agent
+	sorted   []witness // agents; anew when there are more or fewer
 	expected map[Gateway]bool
 	gateways map[Gateway]*gateway
 	clusters map[string]*cluster
@@ -120,17 +121,19 @@ func (m *Machine) Hello(id Agent, addr netip.AddrPort, now time.Time) {
 	a := m.agents[id]
 	if a == nil {
 		a = &agent{}
-		m.agents[id] = a
+		m.agents[id], m.sorted = a, nil
 	}
 	a.addr, a.connected, a.leaving, a.moved = addr, true, false, now
 }
 
-// Report notes what a connected agent sees.
-func (m *Machine) Report(id Agent, r Report, now time.Time) {
+// Report notes what a connected agent sees. It tells whether that may change a conclusion at once: else the next Step may
+// wait until it is due.
+func (m *Machine) Report(id Agent, r Report, now time.Time) (changed bool) {
 	a := m.agents[id]
 	if a == nil || !a.connected {
-		return
+		return false
 	}
+	changed = !m.fresh(a, now) || a.report.Problem != r.Problem || !maps.Equal(a.report.Sights, r.Sights)
 	a.heard, a.report, a.sees, a.blind = now, r, false, false
 	for g, h := range r.Sights {
 		if g.Cluster == id.Cluster {
@@ -140,6 +143,7 @@ func (m *Machine) Report(id Agent, r Report, now time.Time) {
 		a.blind = a.blind || h == clusterset.Down
 	}
 	a.blind = a.blind && !a.sees
+	return changed
 }
 
 // Goodbye notes that an agent's gateway is about to end.
@@ -160,13 +164,13 @@ func (m *Machine) Gone(id Agent, now time.Time) {
 // never.
 func (m *Machine) Step(now time.Time) time.Time {
 	m.forget(now)
-	known := m.known()
+	known, broken := m.known(), m.broken(now)
 	maps.DeleteFunc(m.gateways, func(g Gateway, _ *gateway) bool { return !known[g] })
 	for g := range known {
 		if m.gateways[g] == nil {
 			m.gateways[g] = &gateway{Verdict: Verdict{Since: now, Reason: "nobody has said anything yet"}}
 		}
-		m.judge(g, now)
+		m.judge(g, broken, now)
 	}
 	m.conclude(now)
 	return m.next(now)
@@ -178,9 +182,13 @@ func (m *Machine) forget(now time.Time) {
 	for id, a := range m.agents {
 		there[id.Cluster] = there[id.Cluster] || a.connected && !a.leaving && now.Sub(a.moved) >= m.options.Fresh
 	}
+	before := len(m.agents)
 	maps.DeleteFunc(m.agents, func(id Agent, a *agent) bool {
 		return !a.connected && now.Sub(a.moved) >= m.options.Forget && (a.leaving || there[id.Cluster] || !a.addr.IsValid())
 	})
+	if len(m.agents) < before {
+		m.sorted = nil
+	}
 }
 
 // known returns the gateways that there are.
@@ -198,16 +206,13 @@ func (m *Machine) known() map[Gateway]bool {
 }
 
 // judge brings the verdict on one gateway up to date.
-func (m *Machine) judge(id Gateway, now time.Time) {
+func (m *Machine) judge(id Gateway, broken map[Gateway]string, now time.Time) {
 	g := m.gateways[id]
 	g.downs = slices.DeleteFunc(g.downs, func(at time.Time) bool { return now.Sub(at) >= m.options.Flapping })
-	word, reason := m.word(id, now)
+	word := m.word(id, broken, now)
 	switch word {
 	case g.Health, clusterset.Unknown:
 		g.against = clusterset.Unknown
-		if word == g.Health && word != clusterset.Unknown {
-			g.Reason = reason
-		}
 		return
 	case g.against:
 	default:
@@ -216,7 +221,7 @@ func (m *Machine) judge(id Gateway, now time.Time) {
 	if now.Sub(g.begun) < m.wait(g) {
 		return
 	}
-	g.Verdict, g.against = Verdict{word, now, reason}, clusterset.Unknown
+	g.Verdict, g.against = Verdict{word, now, m.why(id, word, broken, now)}, clusterset.Unknown
 	if word == clusterset.Down {
 		g.downs = append(g.downs, now)
 	}

@@ -73,9 +73,10 @@ func (w *world) say(name, words string) {
 }
 
 func (w *world) tell(id health.Agent) {
-	w.machine.Report(id, w.said[id], w.now)
 	w.last[id] = w.now
-	w.step()
+	if w.machine.Report(id, w.said[id], w.now) {
+		w.step()
+	}
 }
 
 // silence has an agent say nothing more, though it is connected.
@@ -117,7 +118,9 @@ func (w *world) pass(d time.Duration) {
 		for _, id := range who {
 			w.tell(id)
 		}
-		w.step()
+		if !w.next.IsZero() && !w.next.After(at) {
+			w.step()
+		}
 		if !at.Before(end) {
 			return
 		}
