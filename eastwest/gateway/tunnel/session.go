@@ -56,6 +56,7 @@ type session struct {
 	serving atomic.Int64 // streams that the handler has
 	away    atomic.Bool  // the other side takes no more streams
 	left    chan struct{}
+	leaving atomic.Bool // this side has said so
 	leave   sync.Once
 
 	mu      sync.Mutex
@@ -127,7 +128,7 @@ func (s *session) unsent(err error) {
 	select {
 	case <-s.done:
 	case <-patience.C:
-		s.end(fmt.Errorf("sending to the other gateway: %w", err))
+		s.lost(fmt.Errorf("sending to the other gateway: %w", err))
 	}
 }
 
@@ -138,7 +139,16 @@ func (s *session) watch() {
 	if s.client && !s.away.Load() { // a server says so first; a client may leave as it likes
 		left = errGone
 	}
-	s.end(cmp.Or(s.link.failure(), left))
+	s.lost(cmp.Or(s.link.failure(), left))
+}
+
+// lost ends the session because the connection did. When one side was about to leave and nothing is lost, that is no
+// trouble, however it looks to the kernel.
+func (s *session) lost(cause error) {
+	if (s.away.Load() || s.leaving.Load()) && s.count() == 0 {
+		cause = errLeft
+	}
+	s.end(cause)
 }
 
 // end closes everything, and resets the streams. The first cause counts.
@@ -243,7 +253,10 @@ func (s *session) remove(t *stream) bool {
 
 // goAway tells the other side to open no more streams. Those that it opens before it hears that are taken, to be refused
 // properly: what yamux would do by itself is a reset.
-func (s *session) goAway() { s.link.send(frame{kind: frameAway}) }
+func (s *session) goAway() {
+	s.leaving.Store(true)
+	s.link.send(frame{kind: frameAway})
+}
 
 // received is told what arrives.
 func (s *session) received(f frame) error {
