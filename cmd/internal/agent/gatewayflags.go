@@ -61,7 +61,7 @@ func (o *GatewayOptions) register(cmd *cobra.Command) {
 	flags.StringSliceVar(&o.Hubs, "hub", nil, "HOST:PORT of xDS of the hubs: one is asked for services, all are told who is alive.")
 	flags.StringSliceVar(&o.Enrol, "enrol", nil, "HOST:PORT at which the hubs give certificates. Default: the hosts of --hub, port 15012.")
 	flags.StringVar(&o.CAFile, "ca-file", "", "The roots by which the hub is checked at the first time, in PEM.")
-	flags.StringVar(&o.JoinToken, "join-token-file", "", "A file with a token of \"hansa token create\", which is good for one certificate.")
+	flags.StringVar(&o.JoinToken, "join-token-file", "", "A file with a token that \"hansa token CLUSTER\" made, which is good for one certificate.")
 	flags.StringVar(&o.AccountToken, "token-file", "", "A file with a token of the Pod's ServiceAccount, for the audience "+enrolment.Audience+".")
 	flags.StringVar(&o.SPIFFESocket, "spiffe-socket", "", "The socket of a SPIFFE Workload API to have certificates from instead, as unix:///run/spire/agent.sock.")
 	flags.StringVar(&o.StateDir, "state-dir", "", "The directory for certificate and snapshot, so that a gateway starts without a hub. It is created if need be.")

@@ -80,7 +80,7 @@ func (p *program) command() *cobra.Command {
 		p.newGet(), p.newVersion(),
 	)
 	if name == Hansa {
-		root.AddCommand(p.newExplain(), p.newXDS(), p.newDrain(), p.newUndrain(), p.newDrill(), p.newTrace(), p.newRevoke())
+		root.AddCommand(p.newToken(), p.newExplain(), p.newXDS(), p.newDrain(), p.newUndrain(), p.newDrill(), p.newTrace(), p.newRevoke())
 	}
 	return root
 }
