@@ -33,6 +33,7 @@ func FuzzRespond(f *testing.F) {
 	f.Add(pack(f, wanting(strings.Repeat(`\001`, 30)+".svc."+apex, miekg.TypeA)))
 	f.Add(pack(f, wanting(`a\.b\000\255.svc.`+apex, miekg.TypeSRV)))
 	f.Add(pack(f, wanting("clusters.local.", miekg.TypeDS)))
+	f.Add(raw(0, arOne, webA, emptyTSIG))
 	f.Add([]byte{1})
 	f.Add([]byte{})
 	f.Add(raw(0, [4]uint16{0, 0, 0, 1}, optWith(0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8)))

@@ -70,8 +70,8 @@ func (q *request) read() error {
 
 func (q *request) readOPT() error {
 	for i, rr := range q.msg.Extra {
-		if rr.Header().Rrtype == miekg.TypeTSIG && i < len(q.msg.Extra)-1 {
-			return errFormat // RFC 8945, 5.1
+		if tsig, ok := rr.(*miekg.TSIG); ok && (i < len(q.msg.Extra)-1 || tsig.Algorithm == "") {
+			return errFormat // RFC 8945, 5.1; the library takes one without any data
 		}
 		opt, ok := rr.(*miekg.OPT)
 		if !ok {

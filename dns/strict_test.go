@@ -10,6 +10,9 @@ import (
 	"github.com/hansa-dev/hansa/dns/listen"
 )
 
+// emptyTSIG is a TSIG without data.
+var emptyTSIG = []byte{0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0}
+
 // TestMalformed has messages that the library takes.
 func TestMalformed(t *testing.T) {
 	front := []byte("\x05front\x04shop\x06global\x07example\x03org\x00\x00\x01\x00\x01")
@@ -31,6 +34,7 @@ func TestMalformed(t *testing.T) {
 		{"an OPT that is not there", raw(0, arOne, webA), miekg.RcodeFormatError},
 		{"an OPT that is not announced", raw(0, arNil, webA, opt), miekg.RcodeFormatError},
 		{"all as announced", raw(0, [4]uint16{1, 0, 1, 1}, webA, []byte{0, 0, 2, 0, 1, 0, 0, 0, 0, 0, 1, 0}, opt), miekg.RcodeSuccess},
+		{"a TSIG of nothing", raw(0, arOne, webA, emptyTSIG), miekg.RcodeFormatError},
 		{"a network", raw(0, arOne, front, subnet(20, 203, 0, 112)), miekg.RcodeSuccess},
 		{"bits behind its length (RFC 7871, 6)", raw(0, arOne, front, subnet(20, 203, 0, 113)), miekg.RcodeFormatError},
 		{"more octets than its length says", raw(0, arOne, front, subnet(16, 203, 0, 0)), miekg.RcodeFormatError},
