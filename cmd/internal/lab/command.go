@@ -110,7 +110,7 @@ whose delay, loss and bandwidth can be set, and which can be cut.`,
 	root.AddCommand(
 		o.upCommand(), o.downCommand(), o.statusCommand(), o.kubeconfigCommand(),
 		o.killCommand(), o.startCommand(), o.pauseCommand(), o.resumeCommand(),
-		o.runCommand(), o.stopCommand(), o.tourCommand(), o.binaryCommand(), o.buildCommand(), o.installKubectlCommand(),
+		o.runCommand(), o.stopCommand(), o.tourCommand(), o.failoverCommand(), o.binaryCommand(), o.buildCommand(), o.installKubectlCommand(),
 		o.linkCommand(), o.cutCommand(), o.healCommand(), o.execCommand(), o.topCommand(), o.networkCommand(), o.insideCommand(),
 	)
 	return root
