@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hansa-dev/hansa/federation/clusterset"
@@ -53,16 +54,24 @@ type Kept struct {
 	Revocations []clusterset.Revocation
 }
 
-// Store keeps the last snapshot in a file. It is for one goroutine, and a file is for one Store.
+// Store keeps the last snapshot in a file. It is for one goroutine. Two stores may share a file, while one process takes over
+// from another: what was saved last is what stays.
 type Store struct{ path string }
 
-// NewStore returns a store that keeps its snapshot in the file at path. Path with .new and with .corrupt appended are the
-// store's, too; its directory must be there.
+// unfinished is in the names of files that are being written, abandoned when the age is that of files nobody writes any more.
+const (
+	unfinished = ".new-"
+	abandoned  = time.Hour
+)
+
+// NewStore returns a store that keeps its snapshot in the file at path. Path with .corrupt, or .new- and a number, appended is
+// the store's, too; its directory must be there.
 func NewStore(path string) *Store { return &Store{path} }
 
 // Load reads what was saved last; nothing where there is no file. A file that cannot be used is put aside, as PATH.corrupt,
 // for a look at it: then the error is ErrCorrupt and says what is wrong.
 func (s *Store) Load() (Kept, error) {
+	s.tidy()
 	data, err := s.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return Kept{}, nil
@@ -82,6 +91,20 @@ func (s *Store) Load() (Kept, error) {
 		return Kept{}, fmt.Errorf("%s is ignored, and could not be put aside (%w): %w", s.path, moved, err)
 	}
 	return Kept{}, fmt.Errorf("%s is ignored, and is %s now: %w", s.path, aside, err)
+}
+
+// tidy removes what processes left that died while they saved. What cannot be removed does no harm.
+func (s *Store) tidy() {
+	entries, err := os.ReadDir(filepath.Dir(s.path))
+	if err != nil {
+		return // which reading says
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err == nil && strings.HasPrefix(entry.Name(), filepath.Base(s.path)+unfinished) && time.Since(info.ModTime()) > abandoned {
+			_ = os.Remove(filepath.Join(filepath.Dir(s.path), entry.Name()))
+		}
+	}
 }
 
 // read reads the file, unless it is too large.
@@ -109,17 +132,16 @@ func (s *Store) Save(kept Kept) error {
 }
 
 func (s *Store) write(data []byte) error {
-	next := s.path + ".new"
-	file, err := os.OpenFile(next, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // G304: the path is the operator's
+	file, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+unfinished+"*")
 	if err != nil {
 		return err //nolint:wrapcheck // Save says what was attempted
 	}
 	_, err = file.Write(data)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err //nolint:wrapcheck // Save says what was attempted
+	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
+		err = os.Rename(file.Name(), s.path)
 	}
-	if err := os.Rename(next, s.path); err != nil {
-		return err //nolint:wrapcheck // Save says what was attempted
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
 	}
 	directory, err := os.Open(filepath.Dir(s.path))
 	if err != nil {

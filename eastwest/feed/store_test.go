@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,21 +140,67 @@ func TestFilesThatAreNone(t *testing.T) {
 	}
 }
 
-// TestAFailedSaveKeepsTheOldSnapshot has something in the way of the new file.
+// TestAFailedSaveKeepsTheOldSnapshot has no directory to save in for a while.
 func TestAFailedSaveKeepsTheOldSnapshot(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "snapshot")
+	path := filepath.Join(t.TempDir(), "agent", "snapshot")
+	away := filepath.Dir(path) + "-away"
 	store := feed.NewStore(path)
-	if err := store.Save(some()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(path+".new", 0o700); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), store.Save(some()), os.Rename(filepath.Dir(path), away)); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Save(feed.Kept{Sequence: 2}); err == nil {
 		t.Fatal("saving succeeded")
 	}
+	if err := os.Rename(away, filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
 	if kept, err := store.Load(); err != nil || kept.Sequence != some().Sequence {
 		t.Errorf("after a failed save there is %d, %v", kept.Sequence, err)
+	}
+}
+
+// TestWhatIsInTheWay: a save that fails in the end leaves nothing behind.
+func TestWhatIsInTheWay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snapshot")
+	if err := os.MkdirAll(filepath.Join(path, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := feed.NewStore(path).Save(some()); err == nil {
+		t.Fatal("saving succeeded")
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("there is %v, %v", entries, err)
+	}
+}
+
+// TestTwoProcessesSave: one takes over from another, and both save meanwhile. What processes left that died goes in time.
+func TestTwoProcessesSave(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snapshot")
+	long, now := path+".new-1", path+".new-2"
+	if err := errors.Join(os.WriteFile(long, nil, 0o600), os.WriteFile(now, nil, 0o600), os.Chtimes(long, time.Time{}, time.Now().Add(-2*time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	var both sync.WaitGroup
+	for i := range 2 {
+		both.Go(func() {
+			for range 20 {
+				if err := feed.NewStore(path).Save(feed.Kept{Sequence: uint64(i) + 1}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	both.Wait()
+	if kept, err := feed.NewStore(path).Load(); err != nil || kept.Sequence == 0 {
+		t.Errorf("there is %d, %v", kept.Sequence, err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if err != nil || !slices.Equal(names, []string{"snapshot", "snapshot.new-2"}) {
+		t.Errorf("there is %v, %v", names, err)
 	}
 }
 

@@ -43,7 +43,7 @@ type Gateway struct {
 	// Node is where it runs in its own cluster; empty when that is not known.
 	Node string
 	// Health is that of Addr as others see it. Down takes it out; with all gateways down, nothing of the cluster is reached
-	// from other networks.
+	// from other networks. What the cluster's own pods use is said at InsideGateways.
 	Health Health
 }
 
@@ -87,6 +87,25 @@ func (c *Cluster) Age(now time.Time) time.Duration {
 // reaches tells whether pods of c reach pods of the other cluster at their own addresses.
 func (c *Cluster) reaches(other *Cluster) bool {
 	return c.ID == other.ID || c.Network != "" && c.Network == other.Network
+}
+
+// InsideGateways returns the gateways that pods of the cluster itself use. Health is what others see from outside, so it only
+// decides between gateways: those that are down are left out while another one is not.
+func (c *Cluster) InsideGateways() []Gateway {
+	var best, all []Gateway
+	for _, gateway := range c.Gateways {
+		if !gateway.Inside.IsValid() {
+			continue
+		}
+		all = append(all, gateway)
+		if gateway.Health != Down {
+			best = append(best, gateway)
+		}
+	}
+	if len(best) == 0 {
+		return all
+	}
+	return best
 }
 
 func (c *Cluster) equal(other *Cluster) bool {

@@ -281,9 +281,14 @@ func (m *model) outbound(k clusterset.Key, from clusterset.Consumer, p *port) (a
 			least = g.Port
 		}
 	}
-	for _, g := range m.clusters[from.Cluster].Gateways {
-		if least != 0 && g.Inside.IsValid() && g.Health != clusterset.Down {
-			all = append(all, netip.AddrPortFrom(g.Inside, least))
+	for _, down := range []bool{false, true} { // those that are down if there are no others
+		for _, g := range m.clusters[from.Cluster].Gateways {
+			if least != 0 && g.Inside.IsValid() && down == (g.Health == clusterset.Down) {
+				all = append(all, netip.AddrPortFrom(g.Inside, least))
+			}
+		}
+		if len(all) > 0 {
+			break
 		}
 	}
 	slices.SortFunc(all, netip.AddrPort.Compare)

@@ -153,10 +153,8 @@ func (r *ranking) ownGateways() []netip.AddrPort {
 		return nil
 	}
 	var addrs []netip.AddrPort
-	for _, gateway := range r.own.Gateways {
-		if gateway.Inside.IsValid() && gateway.Health != Down {
-			addrs = append(addrs, netip.AddrPortFrom(gateway.Inside, port))
-		}
+	for _, gateway := range r.own.InsideGateways() {
+		addrs = append(addrs, netip.AddrPortFrom(gateway.Inside, port))
 	}
 	return inOrder(addrs)
 }

@@ -335,10 +335,29 @@ func TestView(t *testing.T) {
 			from: m1a, want: lines("0 m2/b x1 10.2.0.1:8080", "0 m4/ x2 outbound 10.1.9.1:20000*2"),
 		},
 		"own gateway down": {
-			reason: "a gateway that is down carries nothing; TLS of clients is for services that are opened",
+			reason: "of several gateways, those that others see are better",
 			world: func(w *world) {
-				w.outbound("10.1.9.1")
+				w.outbound("10.1.9.1", "10.1.9.2")
 				w.change("m1", func(c *clusterset.Cluster) { c.Gateways[0].Health = clusterset.Down })
+				w.serve("m3", "10.3.0.1")
+			},
+			from: m1a, want: "0 m3/ x1 outbound 10.1.9.2:20000",
+		},
+		"own gateways down": {
+			reason: "that others see none says nothing about inside",
+			world: func(w *world) {
+				w.outbound("10.1.9.1", "10.1.9.2")
+				w.change("m1", func(c *clusterset.Cluster) {
+					c.Gateways[0].Health, c.Gateways[1].Health = clusterset.Down, clusterset.Down
+				})
+				w.serve("m3", "10.3.0.1", "10.3.0.2")
+			},
+			from: m1a, want: "0 m3/ x2 outbound 10.1.9.1:20000 10.1.9.2:20000",
+		},
+		"no own gateway": {
+			reason: "without a gateway beside it, a client needs TLS, and that is for services that are opened",
+			world: func(w *world) {
+				w.outbound()
 				w.serve("m3", "10.3.0.1")
 			},
 			from: m1a, unused: "m3 10.3.0.1 NotOpened",
