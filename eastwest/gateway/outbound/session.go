@@ -16,7 +16,7 @@ import (
 	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 )
 
-// serve carries one connection that accept has counted, until it has ended or a loop has taken it over.
+// serve carries one connection that accept has counted, until others have taken it over or it has ended.
 func (g *Gateway) serve(s *service, client *net.TCPConn) {
 	if !g.admit(s) {
 		s.Refuse(connect.TooMany)
@@ -112,7 +112,9 @@ func (g *Gateway) relay(s *service, client *net.TCPConn, l *connect.Link, up []b
 			return
 		} // without descriptors to spare, two goroutines do
 	}
-	over(relay.Streams(g.life, relay.TCP(client), l.Stream, up, g.options.IdleTimeout, &p.Bytes))
+	relay.Begin(g.life, relay.Talk{
+		Client: relay.TCP(client), Server: l.Stream, Up: up, Idle: g.options.IdleTimeout, Bytes: &p.Bytes,
+	}, over)
 }
 
 // watch notices that a client resets its connection before anything was read from it.

@@ -56,20 +56,44 @@ var (
 // idle, or ctx ends. It closes both: with a reset, unless everything was delivered. What is in up was read from the client,
 // and is delivered first. It counts in bytes.
 func Streams(ctx context.Context, client, server Stream, up []byte, idle time.Duration, bytes *Bytes) Outcome {
-	l := &lane{client: client, server: server, idle: idle, bytes: bytes}
+	ended := make(chan Outcome, 1)
+	Begin(ctx, Talk{client, server, up, idle, bytes}, func(o Outcome) { ended <- o })
+	return <-ended
+}
+
+// Talk is two streams between which to relay, and what else Streams is told.
+type Talk struct {
+	Client, Server Stream
+	Up             []byte
+	Idle           time.Duration
+	Bytes          *Bytes
+}
+
+// Begin is Streams for who does not wait: it returns at once, and ended is called. The caller's goroutine may have needed a
+// large stack to get here; what relays for a long time has small ones.
+func Begin(ctx context.Context, t Talk, ended func(Outcome)) {
+	l := &lane{client: t.Client, server: t.Server, idle: t.Idle, bytes: t.Bytes, ended: ended}
+	l.left.Store(2)
 	l.touch()
-	l.timer = time.AfterFunc(idle, l.look)
-	defer l.timer.Stop()
-	defer context.AfterFunc(ctx, func() { l.end(Aborted) })()
-	var other sync.WaitGroup
-	other.Go(func() { l.carry(Server, nil) })
-	l.carry(Client, up)
-	other.Wait()
-	if o := Outcome(l.outcome.Load()); o != Done { //nolint:gosec // G115: an Outcome
-		return o
+	l.timer = time.AfterFunc(t.Idle, l.look)
+	l.release = context.AfterFunc(ctx, func() { l.end(Aborted) })
+	go l.run(Client, t.Up)
+	go l.run(Server, nil)
+}
+
+// run carries one direction; the second one that ends ends the relay.
+func (l *lane) run(from Side, head []byte) {
+	l.carry(from, head)
+	if l.left.Add(-1) > 0 {
+		return
 	}
-	_, _ = client.Close(), server.Close()
-	return Done
+	l.timer.Stop()
+	l.release()
+	o := Outcome(l.outcome.Load()) //nolint:gosec // G115: an Outcome
+	if o == Done {
+		_, _ = l.client.Close(), l.server.Close()
+	}
+	l.ended(o)
 }
 
 // lane is two streams between which something moves.
@@ -83,6 +107,10 @@ type lane struct {
 	outcome        atomic.Uint32 // Done while nothing was wrong
 	once           sync.Once
 	datagrams      bool
+
+	left    atomic.Int32 // directions that go on; of Begin, as is what follows
+	release func() bool
+	ended   func(Outcome)
 }
 
 func (l *lane) touch() {
