@@ -25,6 +25,8 @@ func (w *worker) serve(ctx context.Context, helpers *group) error {
 	if err := w.make(); err != nil {
 		return errors.Join(err, w.abandon())
 	}
+	snapshot, _ := w.feed.Current()
+	w.dialer.SetPeers(peersOf(snapshot, w.cluster)) // before the first connection is taken
 	knowledge, data := newGroup(ctx), newGroup(ctx)
 	knowledge.run("feed", w.feed.Run)
 	knowledge.run("peers", w.mind)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/hansa-dev/hansa/eastwest/agents"
@@ -129,7 +130,16 @@ func failedOf(refused map[string]uint64) uint64 {
 func (w *worker) trace(ctx context.Context, r agents.TraceRequest) ([]agents.Hop, error) {
 	var hops []agents.Hop
 	for _, h := range w.out.Trace(ctx, r.Service, r.Port) {
-		hops = append(hops, agents.Hop{Name: string(h.Step), Address: h.At, Took: h.Took, Problem: h.Problem})
+		hops = append(hops, agents.Hop{Name: string(h.Step), Cluster: clusterIn(h.At, w.cluster), Address: h.At, Took: h.Took, Problem: h.Problem})
 	}
 	return hops, nil
+}
+
+// clusterIn is the cluster that a hop's place names, "... cluster ID ..."; the own one where it names none.
+func clusterIn(place, own string) string {
+	_, rest, named := strings.Cut(" "+place, " cluster ")
+	if id, _, _ := strings.Cut(rest, " "); named && id != "" {
+		return id
+	}
+	return own
 }
