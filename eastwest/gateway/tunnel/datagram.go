@@ -97,6 +97,12 @@ func (d *datagrams) signal() {
 
 // Read returns one datagram. What does not fit into p is cut off.
 func (d *datagrams) Read(p []byte) (int, error) {
+	one, err := d.Next()
+	return copy(p, one), err
+}
+
+// Next returns the next datagram, which is the caller's: who waits needs no buffer.
+func (d *datagrams) Next() ([]byte, error) {
 	for {
 		d.mu.Lock()
 		if len(d.waiting) > 0 {
@@ -104,15 +110,15 @@ func (d *datagrams) Read(p []byte) (int, error) {
 			d.octets -= len(one)
 			d.waiting = slices.Delete(d.waiting, 0, 1)
 			d.mu.Unlock()
-			return copy(p, one), nil
+			return one, nil
 		}
 		err, deadline := d.err, d.deadline
 		d.mu.Unlock()
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if !d.await(deadline) {
-			return 0, os.ErrDeadlineExceeded
+			return nil, os.ErrDeadlineExceeded
 		}
 	}
 }

@@ -51,6 +51,10 @@ func TestDatagrams(t *testing.T) {
 	if n, err := stream.Read(got); string(got[:n]) != "next" || err != nil {
 		t.Errorf("the rest of a datagram is not the next one: %q, %v", got[:n], err)
 	}
+	_, _ = io.WriteString(stream, "whole")
+	if next, err := stream.(interface{ Next() ([]byte, error) }).Next(); string(next) != "whole" || err != nil {
+		t.Errorf("the next datagram is %q, %v", next, err)
+	}
 	_ = stream.SetReadDeadline(time.Now().Add(time.Millisecond))
 	if _, err := stream.Read(got); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("reading with a deadline: %v", err)

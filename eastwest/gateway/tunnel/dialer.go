@@ -184,7 +184,8 @@ func (d *Dialer) sessions() []*session {
 const openAttempts = 3
 
 // Open opens a stream to a peer, and returns when the other gateway has connected it. It returns *Refused when the other
-// gateway said no. While the tunnels of a peer are being built, and nothing has failed, it waits for one. When ctx ends,
+// gateway said no. While the tunnels of a peer are being built, and nothing has failed, it waits for one; when they
+// died, it fails at once with ErrNotUp. When ctx ends,
 // so does what the other gateway does.
 func (d *Dialer) Open(ctx context.Context, to Peer, r Request) (Stream, error) {
 	d.mu.Lock()
@@ -227,7 +228,7 @@ type PeerState struct {
 	Tunnels   int           // that are up
 	Wanted    int           // tunnels
 	RTT       time.Duration // there and back, the least of all tunnels; 0: not known
-	Up        bool          // there is a tunnel
+	Up        bool          // there is a tunnel, or the peer said that it leaves and another process may take over
 	Since     time.Time     // Up is what it is
 	LastHeard time.Time     // zero: never
 	Streams   int

@@ -417,7 +417,8 @@ func TestGone(t *testing.T) {
 	s.open(d, ask)
 	_ = (<-conns).(*net.TCPConn).CloseWrite()
 	until(t, "it is counted", func() bool { return metric(t, d, "hansa_tunnel_died_total") == 1 })
-	s.open(d, ask) // and there is another tunnel
+	until(t, "there is another tunnel", func() bool { return d.State()[0].Up })
+	s.open(d, ask)
 
 	leaving := serve(t, p, accepting(echo), nil)
 	d = leaving.dial(nil)
@@ -443,4 +444,46 @@ func (k kept) Accept() (net.Conn, error) {
 		k.conns <- c
 	}
 	return c, err
+}
+
+// TestNotUpAtOnce checks that nobody waits for a tunnel to a gateway whose tunnels died.
+func TestNotUpAtOnce(t *testing.T) {
+	s := serve(t, newPKI(t), accepting(echo), nil)
+	r := &relays{}
+	var dials atomic.Int64
+	d := s.dial(func(o *tunnel.Options) {
+		o.DialTimeout = patience
+		o.Dial = func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+			if dials.Add(1) > 1 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return r.Dial(ctx, to)
+		}
+	})
+	s.open(d, ask)
+	r.each(func(w *wire) { _ = w.Close() })
+	until(t, "it is known", func() bool { return !d.State()[0].Up })
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	if _, err := d.Open(ctx, s.peer, ask); !errors.Is(err, tunnel.ErrNotUp) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestLeaving checks that a gateway which said that it leaves is up until its last stream has ended and nobody took over.
+func TestLeaving(t *testing.T) {
+	s := serve(t, newPKI(t), accepting(echo), func(o *tunnel.ServerOptions) { o.DrainTimeout = patience })
+	d := s.dial(nil)
+	stream := s.open(d, ask)
+	s.stop()
+	until(t, "nobody took over", func() bool { return d.State()[0].Problem != "" })
+	if state := d.State()[0]; !state.Up || state.Tunnels != 0 {
+		t.Errorf("%+v", state)
+	}
+	_ = stream.CloseWrite()
+	if got, err := readAll(stream); got != "" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	until(t, "it is down", func() bool { return !d.State()[0].Up })
 }

@@ -25,14 +25,19 @@ type pool struct {
 	traffic *traffic
 	cancel  context.CancelFunc
 
-	mu      sync.Mutex
-	up      []*session
-	failing bool // the last attempt to connect did not succeed
-	stopped bool
-	problem string
-	since   time.Time
-	heard   time.Time
-	change  chan struct{}
+	mu   sync.Mutex
+	up   []*session
+	old  int // tunnels that take no new streams, and have not ended
+	isUp bool
+	// failing: the last attempt to connect did not succeed, or the last tunnel died.
+	failing bool
+	// graceful: since there was a new tunnel, the other side has said that it leaves.
+	graceful bool
+	stopped  bool
+	problem  string
+	since    time.Time
+	heard    time.Time
+	change   chan struct{}
 }
 
 // newPool begins to build tunnels.
@@ -81,8 +86,9 @@ func (p *pool) keep(ctx context.Context) {
 		}
 		if err != nil {
 			p.failed(err)
-		} else if p.serve(ctx, s) > 10*p.dialer.options.Dead {
-			wait = firstBackoff
+		} else if p.serve(ctx, s) > p.dialer.options.Dead {
+			wait = firstBackoff // it was good: there should be another at once
+			continue
 		}
 		if !pause(ctx, wait) {
 			return
@@ -119,10 +125,25 @@ func (p *pool) connect(ctx context.Context) (*session, error) {
 		_ = hangUp(raw, false)
 		return nil, err
 	}
-	return newSession(conn, sessionOptions{
+	s, err := newSession(conn, sessionOptions{
 		peer: id, issued: issued, timing: timing{o.Heartbeat, o.Dead, o.Linger}, budget: &p.dialer.budget, traffic: p.traffic,
 		streams: o.Streams + 1, client: true,
 	})
+	if err != nil {
+		return nil, err
+	}
+	// In TLS 1.3 a client is done before the server has looked at its certificate. Only when it says something we are in.
+	select {
+	case <-s.alive:
+		return s, nil
+	case <-s.done:
+		err = fmt.Errorf("the other gateway does not let us in: %w", s.why())
+	case <-ctx.Done():
+		err = fmt.Errorf("the other gateway says nothing: %w", ctx.Err())
+	}
+	s.end(errClosed)
+	s.wait()
+	return nil, err
 }
 
 // config returns the configuration of the next connection.
@@ -169,9 +190,21 @@ func (p *pool) failed(err error) {
 			p.dialer.options.Log.Info("no tunnel could be built", "cluster", p.peer.Cluster, "gateway", p.peer.Addr.String(), "reason", problem)
 		}
 		p.failing, p.problem = true, problem
-		p.notify()
-		p.dialer.notify()
+		p.tell()
 	}
+}
+
+// tell says that something has changed. It is called under mu and that of the dialer.
+//
+// A gateway that said that it leaves is up until its last tunnel has ended and a new one could not be built: most often
+// another process takes over. One whose tunnels died is not.
+func (p *pool) tell() {
+	up := len(p.up) > 0 || p.graceful && (p.old > 0 || !p.failing)
+	if up != p.isUp {
+		p.isUp, p.since = up, time.Now()
+	}
+	p.notify()
+	p.dialer.notify()
 }
 
 // serve lets a tunnel take streams until it ends, or is to be replaced, and returns how long that was.
@@ -197,6 +230,10 @@ func (p *pool) serve(ctx context.Context, s *session) time.Duration {
 		p.dialer.mu.Lock()
 		defer p.dialer.mu.Unlock()
 		delete(p.dialer.leaving, s)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.old--
+		p.tell()
 	})
 	return time.Since(s.began)
 }
@@ -228,12 +265,8 @@ func (p *pool) add(s *session) {
 		p.dialer.leaving[s] = true
 		return
 	}
-	if len(p.up) == 0 {
-		p.since = time.Now()
-	}
-	p.up, p.failing, p.problem = append(p.up, s), false, ""
-	p.notify()
-	p.dialer.notify()
+	p.up, p.failing, p.graceful, p.problem = append(p.up, s), false, false, ""
+	p.tell()
 }
 
 // remove lets a session take no more streams.
@@ -247,15 +280,15 @@ func (p *pool) remove(s *session) {
 	if heard := s.link.lastHeard(); heard.After(p.heard) {
 		p.heard = heard
 	}
-	if cause := s.why(); cause != nil && !errors.Is(cause, errClosed) {
+	p.old++
+	cause := s.why()
+	p.graceful = p.graceful || cause == nil
+	if cause != nil && !errors.Is(cause, errClosed) {
 		p.problem = cause.Error()
+		p.failing = len(p.up) == 0 && unwanted(cause)
 		p.dialer.options.Log.Info("a tunnel ended", "cluster", p.peer.Cluster, "gateway", p.peer.Addr.String(), "reason", p.problem)
 	}
-	if len(p.up) == 0 {
-		p.since = time.Now()
-	}
-	p.notify()
-	p.dialer.notify()
+	p.tell()
 }
 
 func (p *pool) sessions() []*session {
@@ -287,7 +320,7 @@ func (p *pool) choose() (*session, <-chan struct{}, error) {
 	full := false
 	for _, s := range p.up {
 		switch {
-		case s.away.Load() || s.why() != nil:
+		case s.away.Load() || s.why() != nil || s.mux.IsClosed():
 		case s.count() >= p.dialer.options.Streams:
 			full = true
 		default:
@@ -317,7 +350,7 @@ func (p *pool) choose() (*session, <-chan struct{}, error) {
 // open opens a stream in one of the tunnels.
 func (p *pool) open(ctx context.Context, r *Request) (*stream, error) {
 	var last error
-	for range openAttempts {
+	for attempt := 0; attempt < openAttempts; attempt++ {
 		s, err := p.pick(ctx)
 		if err != nil {
 			return nil, also(err, last)
@@ -329,11 +362,12 @@ func (p *pool) open(ctx context.Context, r *Request) (*stream, error) {
 			return t, nil
 		case answered && no.Code == Draining:
 			s.leave.Do(func() { s.away.Store(true); close(s.left) })
+			attempt-- // this one is not picked again
 		case answered:
 			return nil, err
 		case sent && len(r.Data) > 0:
 			return nil, fmt.Errorf("%w: %w", ErrUncertain, err)
-		case ctx.Err() != nil, sent && s.why() == nil:
+		case ctx.Err() != nil, sent && s.why() == nil && !s.mux.IsClosed():
 			return nil, err
 		}
 		last = err
@@ -353,7 +387,7 @@ func (p *pool) state() PeerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state := PeerState{
-		Peer: p.peer, Tunnels: len(p.up), Wanted: p.dialer.options.Tunnels, Up: len(p.up) > 0, Since: p.since, LastHeard: p.heard,
+		Peer: p.peer, Tunnels: len(p.up), Wanted: p.dialer.options.Tunnels, Up: p.isUp, Since: p.since, LastHeard: p.heard,
 		Problem: p.problem,
 	}
 	if state.Tunnels == state.Wanted {

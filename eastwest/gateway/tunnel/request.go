@@ -46,7 +46,8 @@ func (r *Request) Probe() bool { return r.Service == clusterset.Key{} }
 
 // Stream is one end of what was opened. Read and Write are for one goroutine each; everything else may be called at any
 // time. Read returns io.EOF only when the other side called CloseWrite and all was read. Of datagrams, one Write sends one
-// and one Read returns one; what does not fit is cut off.
+// and one Read returns one; what does not fit is cut off. A stream of datagrams also has Next() ([]byte, error), which
+// returns the next one whole.
 type Stream interface {
 	net.Conn
 	// CloseWrite says that nothing more is written. Reading goes on.

@@ -58,6 +58,8 @@ type session struct {
 	left    chan struct{}
 	leaving atomic.Bool // this side has said so
 	leave   sync.Once
+	alive   chan struct{} // closed when the other side has said something
+	hello   sync.Once
 
 	mu      sync.Mutex
 	streams map[uint32]*stream
@@ -92,7 +94,7 @@ func newSession(conn net.Conn, o sessionOptions) (*session, error) {
 	now := time.Now()
 	s := &session{
 		peer: o.peer, issued: o.issued, timing: o.timing, budget: budget{limit: o.budget.limit / perTunnel, of: o.budget}, traffic: o.traffic, client: o.client, most: 2 * o.streams, began: now,
-		left: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}), streams: map[uint32]*stream{},
+		left: make(chan struct{}), alive: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}), streams: map[uint32]*stream{},
 	}
 	s.link = newLink(conn, s, o.traffic)
 	config := &yamux.Config{
@@ -262,6 +264,7 @@ func (s *session) goAway() {
 func (s *session) received(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.hello.Do(func() { close(s.alive) })
 	switch {
 	case s.cause != nil:
 		return s.cause
