@@ -18,7 +18,7 @@ func (s services) newAgents(watcher *exports.Watcher, who *identities, replica s
 	return agents.NewServer(agents.ServerOptions{
 		Name: replica, Identify: who.who.Identify, Snapshots: watcher, Log: s.log.WithName("agents"),
 		Observe: func(cluster string, o agents.Observed) {
-			watcher.Observe(cluster, exports.Observed{DataPlane: o.DataPlane, Gateways: o.Gateways})
+			watcher.Observe(cluster, exports.Observed{DataPlane: o.DataPlane, Gateways: o.Gateways, Seen: o.Seen})
 		},
 	})
 }
