@@ -37,15 +37,14 @@ func newOutbound(snapshot *clusterset.Snapshot, service *clusterset.Service, clu
 	return o
 }
 
-// near returns the gateways that pods of their own cluster reach.
+// near returns the gateways that pods of their own cluster use, each address once.
 func near(own *clusterset.Cluster) []clusterset.Gateway {
 	if own == nil {
 		return nil
 	}
 	var gateways []clusterset.Gateway
-	for _, gateway := range own.Gateways {
-		if gateway.Inside.IsValid() && gateway.Health != clusterset.Down &&
-			!slices.ContainsFunc(gateways, func(g clusterset.Gateway) bool { return g.Inside == gateway.Inside }) {
+	for _, gateway := range own.InsideGateways() {
+		if !slices.ContainsFunc(gateways, func(g clusterset.Gateway) bool { return g.Inside == gateway.Inside }) {
 			gateways = append(gateways, gateway)
 		}
 	}

@@ -48,15 +48,18 @@ func TestGatewayComes(t *testing.T) {
 		w.pass(time.Minute)
 		w.wrote("a hub that starts again changes nothing", "b")
 
+		gate(w.builder, "id-b", "n", "192.0.2.1 10.1.9.1@n1!", "192.0.2.2 10.1.9.2@n2")
+		w.publish()
+		w.wrote("one that others see as down is left out", "b", "update endpointslices")
 		gate(w.builder, "id-b", "n", "192.0.2.1 10.1.9.1@n1!", "192.0.2.2 10.1.9.2@n2!")
 		w.publish()
-		w.wrote("when both are down, pods are reached as without", "b", "create endpointslices", "delete endpointslices")
+		w.wrote("when all are, pods of the own cluster use them as before", "b", "update endpointslices")
 		facts(w.builder, "id-b@n")
 		w.publish()
 		if w.said("b") != said {
 			t.Errorf("the port is kept for when gateways come back: it was %q, and is %q", said, w.said("b"))
 		}
-		w.wrote("which needs no write", "b")
+		w.wrote("without gateways, pods are reached as before", "b", "create endpointslices", "delete endpointslices")
 	})
 }
 
