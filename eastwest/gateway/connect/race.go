@@ -119,7 +119,7 @@ func (r *race) run(ctx context.Context) (*Link, *UnconnectedError) {
 			if err != nil {
 				return nil, r.lost(err)
 			}
-			if r.choice == found {
+			if r.choice != none {
 				beside.Reset(delay)
 			}
 		case <-beside.C:
