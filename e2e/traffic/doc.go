@@ -56,14 +56,14 @@
 //	dns-program CLUSTER          start the DNS server of a member again
 //	dns-restarts [-within DURATION] CLUSTER PATTERN
 //	                             kill it and start it again. The first answer of look that comes then has to fit, within that
-//	                             time (200 ms), at best in six attempts; what they took is logged
+//	                             time (200 ms), at best in twelve attempts; what they took is logged
 //	signed-dns-program CLUSTER   start a second one, on the next port, that signs what it says
 //	look CLUSTER SERVICE         have a program in a member look a service of $NS up all the time, there, until the script ends
 //	looked CLUSTER PATTERN       wait until what it finds fits: the code, the sorted addresses, and "stale" if so (EDE 3)
 //	swings [-within DURATION] CLUSTER PATTERN PATTERN -- COMMAND... -- COMMAND...
 //	                             do what turns the answer into another one, and what turns it back. The time (100 ms) is what
 //	                             may pass from when a change is to be seen in an API server until the answer, at best in
-//	                             six attempts; what did pass is logged
+//	                             twelve attempts; what did pass is logged
 //	tell CLUSTER APP CONTROL     tell the first Pod with the label app=APP how to behave, as the test server's /control takes it
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits

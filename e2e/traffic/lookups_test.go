@@ -145,7 +145,7 @@ func compile(ts *testscript.TestScript, pattern string) *regexp.Regexp {
 }
 
 // attempts is how often something is measured on a machine that has other things to do: the best counts.
-const attempts = 6
+const attempts = 12
 
 // swing is a change, and the answer that it leads to.
 type swing struct {
