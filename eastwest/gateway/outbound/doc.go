@@ -16,5 +16,5 @@
 // wait for them. Second ways are bounded by a budget, connections by limits, every wait by a time.
 //
 // A connection to a pod that is reached directly is relayed by a few goroutines for all (relay.Loops) and costs two
-// descriptors and less than a kilobyte at rest; one through a tunnel costs one descriptor and two goroutines.
+// descriptors and about two kilobytes at rest; one through a tunnel costs one descriptor, two goroutines and about ten.
 package outbound
