@@ -133,3 +133,33 @@ func TestHTTPSGoesRound(t *testing.T) {
 		}
 	}
 }
+
+// TestStaleFlips turns staleness on and off while sets are answered that fill responses: none is larger than it may be.
+func TestStaleFlips(t *testing.T) {
+	r := responder(t)
+	over := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for stale := true; ; stale = !stale {
+			select {
+			case <-over:
+				return
+			default:
+				r.SetStale(stale)
+			}
+		}
+	}()
+	defer func() { close(over); <-done }()
+	out := make([]byte, 0, 2048)
+	for size := uint16(600); size < 616; size++ {
+		m := edns(question("big.shop.svc."+apex, miekg.TypeA))
+		m.IsEdns0().SetUDPSize(size)
+		message := pack(t, m)
+		for range 20_000 {
+			if got := r.Respond(out, message, udp); len(got) > int(size) {
+				t.Fatalf("%d octets for somebody who takes %d", len(got), size)
+			}
+		}
+	}
+}
