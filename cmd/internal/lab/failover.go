@@ -161,7 +161,13 @@ func (o *options) story(cmd *cobra.Command, f failoverFlags) (*failover.Story, e
 			return nil, fmt.Errorf("the story needs the program %s beside hansa-lab: %w; run make build", program, err)
 		}
 	}
-	node, err := lab.FindNode(cmd.Context(), o.lab.Source)
+	source := o.lab.Source
+	if source == "" {
+		if source, err = lab.FindSource(); err != nil {
+			return nil, err
+		}
+	}
+	node, err := lab.FindNode(cmd.Context(), source)
 	if err != nil {
 		return nil, err
 	}

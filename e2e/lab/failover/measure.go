@@ -39,12 +39,12 @@ type Outcome struct {
 	Fault   string         `json:"fault"`
 	Means   string         `json:"means"` // what was done
 	Sent    int            `json:"sent"`
-	Failed  int            `json:"failed"` // of those begun after the fault
-	CutOff  int            `json:"cutOff"` // failed of those that were under way: they may have been carried out, so nobody repeats them
+	Failed  int            `json:"failed"` // of those begun once the fault was complete
+	CutOff  int            `json:"cutOff"` // failed of those that were under way then: they may have been carried out, so nobody repeats them
 	Twice   int            `json:"twice"`  // delivered more than once
 	WorstMS float64        `json:"worstMs"`
-	SlowMS  float64        `json:"slowMs"` // from the first to the last call that failed or was slow
-	StruckS float64        `json:"struckS"`
+	SlowMS  float64        `json:"slowMs"`  // from the first to the last call that failed or was slow
+	StruckS float64        `json:"struckS"` // when the fault was complete, in seconds since the first call
 	Answers map[string]int `json:"answers"` // by cluster
 	Errors  map[string]int `json:"errors,omitempty"`
 	Calls   []Call         `json:"-"`
@@ -102,8 +102,8 @@ func (s *Story) calls(ctx context.Context, duration time.Duration, strike func(c
 		timer := time.NewTimer(Before)
 		select {
 		case <-timer.C:
-			struck = time.Since(begun)
 			failed = strike(ctx)
+			struck = time.Since(begun)
 		case <-ctx.Done():
 			timer.Stop()
 		}

@@ -139,7 +139,7 @@ func (s *Story) join(ctx context.Context) error {
 		}
 	}
 	for _, member := range s.members() {
-		args := []string{"exec", lab.Hub, "--", filepath.Join(s.Bin, "hansa"), "join", member, "--host-cluster-context=hub", "--error-on-existing=false", "--agent", "--agent-image=hansa"}
+		args := []string{"exec", lab.Hub, "--", filepath.Join(s.Bin, "hansa"), "join", member, "--host-cluster-context=hub", "--error-on-existing=false", "--agent", "--agent-image=hansa", "--agent-state-dir="}
 		for _, a := range s.AgentArgs {
 			args = append(args, "--agent-arg="+a)
 		}
