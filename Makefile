@@ -48,8 +48,9 @@ bin/kubectl: programs
 	bin/hansa-lab install-kubectl bin
 
 .PHONY: lab
-lab: build ## Start a host and two members, join them and spread the sample application
+lab: build ## Start a host and two members, spread a sample application; then show what clients notice when clusters die
 	bin/hansa-lab tour
+	bin/hansa-lab failover --if-possible
 
 .PHONY: lab-down
 lab-down: programs ## Stop the lab and remove everything it made
