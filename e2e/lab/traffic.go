@@ -200,6 +200,9 @@ func listenerFile(port int) (*os.File, error) {
 // systemPath is the caller's PATH with the folders of administrators' programs, which the PATH of others lacks.
 func systemPath() string { return os.Getenv("PATH") + ":/usr/sbin:/sbin" }
 
+// ErrNoNFT means that a lab cannot have traffic, for lack of a program.
+var ErrNoNFT = errors.New("a lab with traffic needs the program nft")
+
 // findNFT finds the program by which kube-proxy and the nodes set up their rules.
 func findNFT() (string, error) {
 	if path, err := exec.LookPath("nft"); err == nil {
@@ -210,7 +213,7 @@ func findNFT() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("a lab with traffic needs the program nft, which kube-proxy calls: install the package nftables")
+	return "", fmt.Errorf("%w, which kube-proxy calls: install the package nftables", ErrNoNFT)
 }
 
 // networkLogger is what the network process writes its log with.
