@@ -497,6 +497,34 @@ func TestParentReplacesItself(t *testing.T) {
 	}
 }
 
+// TestWorkersEndWithTheirParent kills a parent: its worker must not hold the sockets on for nobody.
+func TestWorkersEndWithTheirParent(t *testing.T) {
+	t.Parallel()
+	addr := freePort(t)
+	command := exec.Command(os.Args[0], "-test.run=^$")
+	command.Env = append(os.Environ(), roleVariable+"=parent", programFlag+"="+os.Args[0], listenVariable+"="+addr.String())
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := await(t, addr, "a worker", anybody)
+	if err := command.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = command.Wait()
+	awaitRefusal(t, addr)
+	for deadline := time.Now().Add(patience); running(pid); glance() {
+		if time.Now().After(deadline) {
+			t.Fatalf("worker %d does not end", pid)
+		}
+	}
+}
+
+// running tells whether a process is there, and is no zombie that somebody else has to wait for.
+func running(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(text), ") Z ")
+}
+
 // install puts a copy of this program where a parent looks for it, as package managers do.
 func install(t *testing.T, at string) {
 	t.Helper()
