@@ -126,7 +126,7 @@ type outcome struct {
 
 func try(f *connect.Finder, data []byte) outcome {
 	began := time.Now()
-	l, err := f.Connect(context.Background(), data, nil)
+	l, err := f.Connect(context.Background(), connect.Client{Data: data})
 	o := outcome{took: time.Since(began)}
 	if failed, ok := errors.AsType[*connect.UnconnectedError](err); ok {
 		o.to = failed.Reason
@@ -253,7 +253,7 @@ func TestGone(t *testing.T) {
 		slow := time.Duration(0)
 		began := time.Now()
 		time.AfterFunc(500*ms, func() { cancel(connect.ErrGone) })
-		_, err := f.Connect(ctx, nil, func() { slow = time.Since(began) })
+		_, err := f.Connect(ctx, connect.Client{Slow: func() { slow = time.Since(began) }})
 		failed, ok := errors.AsType[*connect.UnconnectedError](err)
 		if !ok || failed.Reason != connect.ClientGone || !errors.Is(err, connect.ErrGone) || time.Since(began) != 500*ms {
 			t.Errorf("got %v after %v", err, time.Since(began))
@@ -308,7 +308,7 @@ func TestBlame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGateways(map[netip.AddrPort]behavior{m2: {}, m3: {}})
 		f := finder(g, nil, m2, m3)
-		l, err := f.Connect(t.Context(), nil, nil)
+		l, err := f.Connect(t.Context(), connect.Client{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -330,13 +330,13 @@ func TestDirect(t *testing.T) {
 	alive := l.Addr().(*net.TCPAddr).AddrPort()
 	closed := netip.AddrPortFrom(alive.Addr(), 1)
 	f := connect.New(connect.Options{}, port)
-	if _, err := f.Connect(t.Context(), nil, nil); err == nil || f.Routes().Explain() == "" {
+	if _, err := f.Connect(t.Context(), connect.Client{}); err == nil || f.Routes().Explain() == "" {
 		t.Errorf("connected to nobody: %v", err)
 	}
 	f.Follow(&connect.Routes{Number: 80, Priorities: [][]route.Candidate{
 		{{Cluster: "m1", Pods: []netip.AddrPort{closed}, Weight: 1}}, {{Cluster: "m2", Gateways: []netip.AddrPort{m2}, Weight: 1}}, {{Cluster: "m1", Pods: []netip.AddrPort{alive}, Weight: 1}},
 	}})
-	link, err := f.Connect(t.Context(), nil, nil)
+	link, err := f.Connect(t.Context(), connect.Client{})
 	if err != nil {
 		t.Fatal(err)
 	}

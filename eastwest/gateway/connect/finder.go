@@ -115,12 +115,19 @@ const (
 	denied        // the budget is used up
 )
 
-// next begins an attempt on the next way, and returns after which time another one should be tried beside it.
-func (f *Finder) next(r *Routes, tried []route.Way) (a route.Attempt, delay time.Duration, c choice) {
+// next begins an attempt on the next way, and returns after which time another one should be tried beside it. A client that
+// should stay where it was waits for that as long as anybody may.
+func (f *Finder) next(r *Routes, client route.Affinity, tried []route.Way) (a route.Attempt, delay time.Duration, c choice) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	w, ok := route.Next(r.Priorities, tried, look{f}, rand.Uint64N)
+	var w route.Way
+	var ok bool
+	if client != 0 {
+		w, ok = route.Same(r.Priorities, tried, look{f}, client)
+	} else {
+		w, ok = route.Next(r.Priorities, tried, look{f}, rand.Uint64N)
+	}
 	if !ok {
 		return a, 0, none
 	}
@@ -128,7 +135,11 @@ func (f *Finder) next(r *Routes, tried []route.Way) (a route.Attempt, delay time
 		return a, 0, denied
 	}
 	f.open[w]++
-	return f.ejections.Begin(w, now), f.ejections.Delay(w), found
+	delay = f.ejections.Delay(w)
+	if client != 0 {
+		delay = f.options.Timing.MaxDelay
+	}
+	return f.ejections.Begin(w, now), delay, found
 }
 
 // end notes what became of an attempt. Unless it connected, the way has one connection less.

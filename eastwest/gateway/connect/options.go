@@ -75,6 +75,8 @@ type Routes struct {
 	Problem error
 	// Number is that of the port.
 	Number uint16
+	// Affinity has connections of a client go the same way.
+	Affinity bool
 }
 
 // String returns the candidates for people: priorities from first to last, each with its clusters.

@@ -59,10 +59,11 @@ const (
 
 // race is the search for a way that acknowledges.
 type race struct {
-	finder *Finder
-	routes *Routes
-	data   []byte // that goes with the request
-	slow   func() // called once when it takes longer
+	finder   *Finder
+	routes   *Routes
+	affinity route.Affinity
+	data     []byte // that goes with the request
+	slow     func() // called once when it takes longer
 
 	tried   []route.Way
 	pending []route.Attempt
@@ -81,16 +82,27 @@ type result struct {
 	err     error
 }
 
-// Connect finds a way that acknowledges. What goes with the request (data) is sent on one way at a time, and only through
-// tunnels. slow, which may be nil, is called when the first way has not answered after the time that it usually takes.
-//
-// The error is an *UnconnectedError. When the context's cause is ErrGone, no way is blamed.
-func (f *Finder) Connect(ctx context.Context, data []byte, slow func()) (*Link, error) {
+// Client is whose connection is made.
+type Client struct {
+	// Affinity has the client's connections go the same way while that is usable, where Routes say so.
+	Affinity route.Affinity
+	// Data goes with the request. It is sent on one way at a time, and only through tunnels.
+	Data []byte
+	// Slow, which may be nil, is called when the first way has not answered after the time that it usually takes.
+	Slow func()
+}
+
+// Connect finds a way that acknowledges. The error is an *UnconnectedError. When the context's cause is ErrGone, no way is
+// blamed.
+func (f *Finder) Connect(ctx context.Context, client Client) (*Link, error) {
 	routes := f.routes.Load()
 	f.connection(routes)
 	r := &race{
-		finder: f, routes: routes, data: data, slow: slow,
+		finder: f, routes: routes, data: client.Data, slow: client.Slow,
 		results: make(chan result, f.options.Attempts),
+	}
+	if routes.Affinity {
+		r.affinity = client.Affinity
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.options.ConnectTimeout)
 	defer cancel()
@@ -165,7 +177,7 @@ func (r *race) start(ctx context.Context) time.Duration {
 		r.choice = none
 		return 0
 	}
-	a, delay, c := r.finder.next(r.routes, r.tried)
+	a, delay, c := r.finder.next(r.routes, r.affinity, r.tried)
 	r.choice = c
 	switch c {
 	case found:

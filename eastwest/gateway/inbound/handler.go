@@ -84,7 +84,7 @@ func (h *Handler) serve(ctx context.Context, from identity.ID, issued time.Time,
 	if no != nil {
 		return no
 	}
-	pod, err := finder.Connect(ctx, nil, nil)
+	pod, err := finder.Connect(ctx, connect.Client{Affinity: route.ByName(from.Cluster)}) // who is behind the gateway is not told
 	if err != nil {
 		return unconnected(ctx, r, err)
 	}
@@ -155,7 +155,7 @@ func (h *Handler) find(snapshot *clusterset.Snapshot, from string, r *tunnel.Req
 	}
 	known.service = service
 	known.finder.Follow(&connect.Routes{
-		Priorities: [][]route.Candidate{{{Cluster: h.options.Cluster, Pods: addrs, Weight: 1}}}, Number: r.Port,
+		Priorities: [][]route.Candidate{{{Cluster: h.options.Cluster, Pods: addrs, Weight: 1}}}, Number: r.Port, Affinity: route.Sticky(service),
 	})
 	return known.finder, nil
 }

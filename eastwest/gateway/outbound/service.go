@@ -34,6 +34,7 @@ func (s *service) follow(snapshot *clusterset.Snapshot, from clusterset.Consumer
 	if why != clusterset.Used {
 		routes.Problem = errors.New(why.Explain())
 	}
+	routes.Affinity = route.Sticky(found)
 	s.flight.Store(found != nil && found.Policy != nil && found.Policy.FirstFlight)
 	s.Follow(routes)
 }

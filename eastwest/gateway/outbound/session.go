@@ -13,6 +13,7 @@ import (
 
 	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
 	"github.com/hansa-dev/hansa/eastwest/gateway/relay"
+	"github.com/hansa-dev/hansa/eastwest/gateway/route"
 	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 )
 
@@ -33,7 +34,7 @@ func (g *Gateway) serve(s *service, client *net.TCPConn) {
 	}
 	watch := &watch{client: client}
 	ctx, cancel := context.WithCancelCause(g.life)
-	l, err := s.Connect(ctx, data, func() { watch.start(cancel) })
+	l, err := s.Connect(ctx, connect.Client{Affinity: affinity(client), Data: data, Slow: func() { watch.start(cancel) }})
 	watch.stop()
 	cancel(nil)
 	if err != nil {
@@ -45,6 +46,14 @@ func (g *Gateway) serve(s *service, client *net.TCPConn) {
 		data = nil // it is there already
 	}
 	g.relay(s, client, l, data)
+}
+
+// affinity is what stands for a client.
+func affinity(client *net.TCPConn) route.Affinity {
+	if addr, ok := client.RemoteAddr().(*net.TCPAddr); ok {
+		return route.ByAddress(addr.AddrPort().Addr())
+	}
+	return 0
 }
 
 // admit counts a connection, unless there are too many.

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
 	"github.com/hansa-dev/hansa/eastwest/gateway/route"
 	"github.com/hansa-dev/hansa/eastwest/gateway/tunnel"
 	"github.com/hansa-dev/hansa/federation/clusterset"
@@ -53,7 +54,7 @@ func (g *Gateway) Trace(ctx context.Context, key clusterset.Key, port string) []
 		hops[0].Problem = r.Explain()
 		return hops
 	}
-	l, err := s.Connect(ctx, nil, nil)
+	l, err := s.Connect(ctx, connect.Client{})
 	if err != nil {
 		return append(hops, Hop{Step: Connect, Took: time.Since(began), Problem: err.Error()})
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
 	"github.com/hansa-dev/hansa/eastwest/gateway/relay"
+	"github.com/hansa-dev/hansa/eastwest/gateway/route"
 )
 
 // exchange is a UDP port of a service. A client of it has a session: all its datagrams go the same way until that fails.
@@ -112,7 +113,7 @@ const hold = 200 * time.Millisecond
 func (t *talk) run() {
 	defer t.leave()
 	for {
-		l, err := t.exchange.service.Connect(t.exchange.life, nil, nil)
+		l, err := t.exchange.service.Connect(t.exchange.life, connect.Client{Affinity: route.ByAddress(t.key.Addr())})
 		if err != nil {
 			t.pause(hold)
 			return

@@ -77,6 +77,11 @@ func Admits(service *clusterset.Service, cluster string) clusterset.Reason {
 	return clusterset.Used
 }
 
+// Sticky tells whether connections of a client to a service should go the same way.
+func Sticky(service *clusterset.Service) bool {
+	return service != nil && service.Properties != nil && service.Properties.SessionAffinity == corev1.ServiceAffinityClientIP
+}
+
 // gather puts the zones of each cluster together. The localities are sorted by cluster.
 func gather(localities []clusterset.Locality) []Candidate {
 	var candidates []Candidate

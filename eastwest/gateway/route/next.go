@@ -42,6 +42,15 @@ type Random func(n uint64) uint64
 //  4. the weights of clusters in a priority, and of the two ways that chance names, the one with fewer connections for its
 //     share.
 func Next(priorities [][]Candidate, tried []Way, look Look, random Random) (Way, bool) {
+	return next(priorities, tried, chooser{look: look, random: random})
+}
+
+// Same chooses as Next does, but what 4. says is not left to chance: of what is left by then, the client has one way.
+func Same(priorities [][]Candidate, tried []Way, look Look, client Affinity) (Way, bool) {
+	return next(priorities, tried, chooser{look: look, affinity: client})
+}
+
+func next(priorities [][]Candidate, tried []Way, c chooser) (Way, bool) {
 	spent := map[string]int(nil)
 	if len(tried) > 0 {
 		spent = make(map[string]int, len(tried))
@@ -53,14 +62,14 @@ func Next(priorities [][]Candidate, tried []Way, look Look, random Random) (Way,
 		}
 	}
 	untried := func(w Way) bool { return !slices.Contains(tried, w) }
-	for _, stage := range []chooser{
-		{fits: func(w Way) bool { return untried(w) && spent[w.Cluster] < 2 && look.Usable(w) }},
-		{fits: func(w Way) bool { return untried(w) && look.Usable(w) }},
-		{fits: untried},
+	for _, fits := range []func(Way) bool{
+		func(w Way) bool { return untried(w) && spent[w.Cluster] < 2 && c.look.Usable(w) },
+		func(w Way) bool { return untried(w) && c.look.Usable(w) },
+		untried,
 	} {
-		stage.look, stage.random = look, random
+		c.fits = fits
 		for _, candidates := range priorities {
-			if w, ok := stage.choose(candidates); ok {
+			if w, ok := c.choose(candidates); ok {
 				return w, true
 			}
 		}
@@ -70,9 +79,10 @@ func Next(priorities [][]Candidate, tried []Way, look Look, random Random) (Way,
 
 // chooser chooses among the candidates of a priority.
 type chooser struct {
-	fits   func(Way) bool
-	look   Look
-	random Random
+	fits     func(Way) bool
+	look     Look
+	random   Random
+	affinity Affinity // zero: random decides
 }
 
 // drawn is a way, and how much it is meant to carry in relation to others.
@@ -81,8 +91,11 @@ type drawn struct {
 	share float64
 }
 
-// choose returns the better of two draws.
+// choose returns the way that has the client, or the better of two draws.
 func (c *chooser) choose(candidates []Candidate) (Way, bool) {
+	if c.affinity != 0 {
+		return c.prefer(candidates)
+	}
 	first, ok := c.draw(candidates)
 	if !ok {
 		return Way{}, false
