@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/hansa-dev/hansa/eastwest/identity"
+	"github.com/hansa-dev/hansa/federation/exports"
 )
 
 // Names for tests.
@@ -96,4 +97,10 @@ func Door(identify func(*peer.Peer) (identity.ID, error)) (enter func(net.Conn) 
 		defer d.mu.Unlock()
 		return len(d.inside)
 	}
+}
+
+// Teller tells a table of what was observed.
+func Teller(t table) (tell func(cluster string, o exports.Observed), run func(context.Context)) {
+	made := newTeller(t)
+	return made.tell, made.run
 }

@@ -147,10 +147,11 @@ func (s services) serveXDS(watcher *exports.Watcher) error {
 	if err != nil {
 		return err
 	}
-	talks := s.newAgents(watcher, who, told.replica)
+	seen := newTeller(watcher)
+	talks := s.newAgents(watcher, seen, who, told.replica)
 	server, measures := newDiscovery(s.listener, watcher, who, talks, s.log.WithName("xds"))
 	server.ready = append(server.ready, watcher.Ready())
-	for _, part := range append(who.parts, server, told, verdicts{talks, who.door, watcher}) {
+	for _, part := range append(who.parts, server, told, verdicts{talks, who.door, watcher, seen}) {
 		if err := s.mgr.Add(part); err != nil {
 			return fmt.Errorf("setting up xDS: %w", err)
 		}
