@@ -451,7 +451,7 @@ func (s *session) sweep(now time.Time) {
 }
 
 // open opens a stream and waits for the answer. sent tells whether something of the request may have reached somebody.
-func (s *session) open(ctx context.Context, r *Request) (t *stream, sent bool, err error) {
+func (s *session) open(ctx context.Context, r *Request) (_ *stream, sent bool, err error) {
 	message, err := appendOpen(nil, r)
 	if err == nil {
 		err = context.Cause(ctx)
@@ -463,8 +463,8 @@ func (s *session) open(ctx context.Context, r *Request) (t *stream, sent bool, e
 	if err != nil {
 		return nil, false, cmp.Or(s.why(), err)
 	}
-	t = s.attach(mux)
-	stop := context.AfterFunc(ctx, func() { s.reset(t, context.Cause(ctx)) })
+	t := s.attach(mux)
+	stop := context.AfterFunc(ctx, func() { s.reset(t, context.Cause(ctx)) }) // perhaps after this has returned
 	if _, err = t.Write(message); err == nil {
 		err = readAnswer(t)
 	}

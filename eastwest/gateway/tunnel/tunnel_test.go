@@ -227,6 +227,29 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestCancelAtAnyTime has contexts end while streams are being opened, refused and reset, whichever comes first.
+func TestCancelAtAnyTime(t *testing.T) {
+	s := serve(t, newPKI(t), func(_ context.Context, _ identity.ID, _ time.Time, _ tunnel.Request, in tunnel.Incoming) {
+		in.Refuse(tunnel.NoEndpoint, "")
+	}, nil)
+	d := s.dial(func(o *tunnel.Options) { o.Streams = 300 })
+	until(t, "the tunnel is up", func() bool { return d.State()[0].Tunnels == 1 })
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 250 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(1000))*time.Microsecond)
+				if stream, err := d.Open(ctx, s.peer, ask); err == nil {
+					t.Errorf("a stream that was refused is open: %v", stream)
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	until(t, "no stream is left", func() bool { return metric(t, d, "hansa_tunnel_streams") == 0 })
+}
+
 // TestThousand has a thousand streams at the same time say different things.
 func TestThousand(t *testing.T) {
 	s := serve(t, newPKI(t), accepting(echo), nil)
