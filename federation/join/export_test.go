@@ -51,3 +51,20 @@ type Evidence = evidence
 
 // Proves holds the evidence against what a hub knows of a member.
 var Proves = evidence.proves
+
+// Between returns a Joiner of a host and a member that are reached by clients.
+func Between(host, member client.Client) *Joiner {
+	return &Joiner{
+		host: &Cluster{Name: "the host cluster", client: host}, member: &Cluster{Name: "m1", client: member}, progress: func(string) {},
+	}
+}
+
+// RevokeCertificates is what an unjoin does about a cluster's certificates.
+func (j *Joiner) RevokeCertificates(ctx context.Context, namespace, id string) error {
+	return j.revokeCertificates(ctx, UnjoinOptions{Namespace: namespace}, id)
+}
+
+// RemoveAgent is what an unjoin does about agents.
+func (j *Joiner) RemoveAgent(ctx context.Context, namespace string) error {
+	return j.removeAgent(ctx, namespace)
+}
