@@ -152,11 +152,7 @@ func explain(err error, over Transport, addr netip.AddrPort) error {
 }
 
 func (s *Server) openStream(addr netip.AddrPort, over Transport, into *sockets) (netip.AddrPort, error) {
-	network := "tcp6"
-	if addr.Addr().Is4() {
-		network = "tcp4"
-	}
-	l, err := net.ListenTCP(network, net.TCPAddrFromAddrPort(addr))
+	l, err := s.listenTCP(addr)
 	if err != nil {
 		if call, ok := errors.AsType[*net.OpError](err); ok {
 			err = call.Err // explain names the address

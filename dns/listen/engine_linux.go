@@ -17,7 +17,8 @@ type engine struct {
 	server  *Server
 	fd      int
 	local   netip.AddrPort
-	granted int // octets of the kernel's queue
+	kept    bool // somebody else has the socket too: see Sockets
+	granted int  // octets of the kernel's queue
 	udpCounters
 
 	stopping atomic.Bool
@@ -31,6 +32,9 @@ type engine struct {
 // openUDP opens a socket per engine. The first one is bound alone, so that a program that shares ports as well is not
 // joined by mistake.
 func (s *Server) openUDP(addr netip.AddrPort, into *sockets) (netip.AddrPort, error) {
+	if s.options.Sockets != nil {
+		return s.keepUDP(addr, into)
+	}
 	for i := range s.options.Engines {
 		e := &engine{server: s, fd: -1}
 		into.engines = append(into.engines, e)
@@ -160,8 +164,13 @@ func (e *engine) run() error {
 		n, err := e.batch.receive(e.fd)
 		stopping := e.stopping.Load()
 		switch {
+		case stopping && e.kept: // what is queued is for who has the socket next
+			if err == nil {
+				e.answer(n)
+			}
+			return nil
 		case err == nil:
-		case passing(err):
+		case e.idle(err), passing(err):
 			continue
 		case stopping:
 			return nil
@@ -254,6 +263,9 @@ func (e *engine) later(i int, query []byte, from Source) {
 // stop makes run return soon: it wakes the thread, which then finds nothing more to receive.
 func (e *engine) stop() {
 	e.stopping.Store(true)
+	if e.kept {
+		return // it looks around
+	}
 	_ = unix.Shutdown(e.fd, unix.SHUT_RD) // ENOTCONN, and yet it wakes who waits
 }
 

@@ -19,6 +19,9 @@ type Options struct {
 	TLS   []string // needs TLSConfig
 	HTTPS []string // needs TLSConfig; HTTP/2 and HTTP/1.1
 
+	// Sockets opens them; nil: they are the server's own. Those of UDP that are kept are of one family: name addresses, not ":port".
+	Sockets Sockets
+
 	TLSConfig *tls.Config // certificates; the protocols of ALPN are filled in
 	HTTPSPath string      // "/dns-query"
 

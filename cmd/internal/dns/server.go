@@ -27,6 +27,8 @@ type Options struct {
 	// Snapshots make the names. Instead of them, Static has the names, the same for all.
 	Snapshots Snapshots
 	Static    *zone.Tree
+	// Sockets opens sockets; nil: they are the server's own.
+	Sockets listen.Sockets
 	// Drain is how long the server takes to stop at most; 0 is 5 s.
 	Drain time.Duration
 	Log   logr.Logger
@@ -58,7 +60,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{responder: dns.New(config), ended: make(chan struct{}), log: o.Log}
 	s.sockets, err = listen.New(listen.Options{
-		UDP: f.Addrs, TLS: f.TLSAddrs, HTTPS: f.HTTPSAddrs, TLSConfig: certificates, DrainTimeout: o.Drain, Log: o.Log,
+		UDP: f.Addrs, TLS: f.TLSAddrs, HTTPS: f.HTTPSAddrs, Sockets: o.Sockets, TLSConfig: certificates, DrainTimeout: o.Drain, Log: o.Log,
 	}, s.responder)
 	if err != nil {
 		return nil, fmt.Errorf("opening the sockets of DNS (--%saddr): %w", f.prefix, err)
