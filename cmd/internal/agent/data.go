@@ -216,16 +216,24 @@ func (w *worker) depart(order sockets.Order) {
 // dnsPause is the time between attempts to open the sockets of DNS, which the worker before may still have.
 const dnsPause = 20 * time.Millisecond
 
+// dnsPatience is after what time it is said that DNS has no sockets.
+const dnsPatience = 3 * time.Second
+
 // answer runs the DNS server.
 func (w *worker) answer(ctx context.Context) error {
 	flags := w.options.DNS
 	if flags.Cluster == "" {
 		flags.Cluster = w.cluster
 	}
+	told := time.AfterFunc(dnsPatience, func() {
+		w.log.Info("DNS does not answer: somebody else has its address, and it is tried again all the time", "address", flags.Addrs)
+	})
+	defer told.Stop()
 	for {
 		server, err := dns.New(dns.Options{Flags: &flags, Snapshots: w.feed, Log: w.log.WithName("dns")})
 		switch {
 		case err == nil:
+			told.Stop()
 			return w.answerWith(ctx, server)
 		case !errors.Is(err, syscall.EADDRINUSE):
 			return err
