@@ -62,7 +62,7 @@ func TestWhatWasObservedIsToldAgainOfWhoComesBack(t *testing.T) {
 	hears("m1", "m2")
 	builder.RemoveCluster("m2")
 	joins("m4")
-	hears("m4") // so it was seen that m2 is gone
+	hears("m4")                    // so it was seen that m2 is gone
 	tell("m1", exports.Observed{}) // nothing is known of it any more
 	hears("m1")
 	joins("m2")
