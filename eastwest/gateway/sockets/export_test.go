@@ -16,3 +16,6 @@ func NewKept(conn *net.UnixConn) *Kept { return newKept(conn) }
 
 // MaxMessage is the most octets of a message.
 const MaxMessage = maxMessage
+
+// MaxSockets is how many sockets a parent keeps.
+const MaxSockets = maxSockets

@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSockets is how many sockets a holder keeps: a gateway has at most 8,000 ports for services, over TCP and UDP.
-const maxSockets = 20000
+// maxSockets is how many sockets a holder keeps: a gateway has at most 10,000 ports for services over TCP, and as many over
+// UDP; some more are for DNS.
+const maxSockets = 20100
 
 var (
 	errTooMany = fmt.Errorf("%d sockets are kept already", maxSockets)
