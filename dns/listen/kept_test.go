@@ -132,5 +132,6 @@ func TestKeptSocketsThatAreNone(t *testing.T) {
 
 type nothing struct{}
 
-func (nothing) Listen(string, netip.AddrPort) (net.Listener, error)         { return nil, unix.EACCES }
+func (nothing) Listen(string, netip.AddrPort) (net.Listener, error) { return nil, unix.EACCES }
+
 func (nothing) ListenPacket(string, netip.AddrPort) (net.PacketConn, error) { return nil, unix.EACCES }

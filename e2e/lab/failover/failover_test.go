@@ -23,15 +23,18 @@ func TestJudge(t *testing.T) {
 	}{
 		"Nothing": {"nobody called", nil, failover.Outcome{}},
 		"Well": {
-			"who answered is told by cluster", []failover.Call{well(0, 1), {At: 0.02, MS: 41, Who: "m2/z/web-1"}},
+			"who answered is told by cluster",
+			[]failover.Call{well(0, 1), {At: 0.02, MS: 41, Who: "m2/z/web-1"}},
 			failover.Outcome{Sent: 2, WorstMS: 41, Answers: map[string]int{"m1": 1, "m2": 1}},
 		},
 		"CutOff": {
-			"what was under way when something broke is counted apart", []failover.Call{broken(0.98), well(1, 2), well(1.02, 160), well(1.04, 2)},
+			"what was under way when something broke is counted apart",
+			[]failover.Call{broken(0.98), well(1, 2), well(1.02, 160), well(1.04, 2)},
 			failover.Outcome{Sent: 4, CutOff: 1, WorstMS: 160, SlowMS: 60, Answers: map[string]int{"m1": 3}, Errors: map[string]int{"timeout": 1}},
 		},
 		"Failed": {
-			"calls begun after it fail for good; the order in which they ended does not matter", []failover.Call{well(1.02, 2), broken(1), well(0.98, 2)},
+			"calls begun after it fail for good; the order in which they ended does not matter",
+			[]failover.Call{well(1.02, 2), broken(1), well(0.98, 2)},
 			failover.Outcome{Sent: 3, Failed: 1, WorstMS: 2, SlowMS: 20, Answers: map[string]int{"m1": 2}, Errors: map[string]int{"timeout": 1}},
 		},
 	} {
