@@ -20,6 +20,8 @@ const (
 	stream  kind = "stream"
 	abort   kind = "abort"
 	command kind = "churn"
+	// repeated are queries that were asked again, which is no failure: datagrams may get lost.
+	repeated kind = "query again"
 )
 
 // long tells whether clients of a kind stay for so long that any fault may meet them.
@@ -104,20 +106,23 @@ func (b *books) done(k kind, where string, began time.Time, err error) {
 	b.worst[k] = max(b.worst[k], now.Sub(began))
 }
 
-// unexplained returns the failures that no fault explains, and how many there are in all by kind.
-func (b *books) unexplained() ([]string, map[kind]int) {
+// unexplained returns the failures that no fault explains.
+func (b *books) unexplained() []failure {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var bad []string
-	count := map[kind]int{}
+	var bad []failure
 	for _, f := range b.failures {
-		count[f.kind]++
 		if !b.explained(&f) {
-			bad = append(bad, fmt.Sprintf("%s in %s at %s, after %v, %s: %v", f.kind, f.where, f.began.Format("15:04:05.000"),
-				f.ended.Sub(f.began).Round(time.Millisecond), b.before(f.ended), f.err))
+			bad = append(bad, f)
 		}
 	}
-	return bad, count
+	return bad
+}
+
+// describe says when it was, for people.
+func (b *books) describe(f *failure) string {
+	return fmt.Sprintf("%s in %s at %s, after %v, %v after %q: %v", f.kind, f.where, f.began.Format("15:04:05.000"),
+		f.ended.Sub(f.began).Round(time.Millisecond), f.ended.Sub(b.before(f.ended).at).Round(time.Millisecond), b.before(f.ended).what, f.err)
 }
 
 func (b *books) explained(f *failure) bool {
@@ -129,31 +134,37 @@ func (b *books) explained(f *failure) bool {
 	})
 }
 
-// before says what happened last.
-func (b *books) before(at time.Time) string {
+// before returns what happened last.
+func (b *books) before(at time.Time) event {
 	for _, e := range slices.Backward(b.events) {
 		if !e.at.After(at) {
-			return fmt.Sprintf("%v after %q", at.Sub(e.at).Round(time.Millisecond), e.what)
+			return e
 		}
 	}
-	return "before any fault"
+	return event{what: "nothing"}
 }
 
-// String returns what was done for people.
+// String returns what was done and what was noticed, for people.
 func (b *books) String() string {
-	_, failed := b.unexplained()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var lines []string
+	failed, noticed, happened := map[kind]int{}, map[string]map[kind]int{}, map[string]int{}
+	for _, e := range b.events {
+		happened[e.what]++
+		noticed[e.what] = map[kind]int{}
+	}
+	for _, f := range b.failures {
+		failed[f.kind]++
+		if by := noticed[b.before(f.ended).what]; by != nil {
+			by[f.kind]++
+		}
+	}
+	lines := []string{fmt.Sprintf("%d requests, %d seen twice", b.next, b.duplicates)}
 	for _, k := range slices.Sorted(maps.Keys(b.did)) {
 		lines = append(lines, fmt.Sprintf("%-12s %8d, noticed a fault %5d, slowest that went well %v", k, b.did[k], failed[k], b.worst[k].Round(time.Millisecond)))
 	}
-	kinds := map[string]int{}
-	for _, e := range b.events {
-		kinds[e.what]++
-	}
-	for _, what := range slices.Sorted(maps.Keys(kinds)) {
-		lines = append(lines, fmt.Sprintf("  %4d × %s", kinds[what], what))
+	for _, what := range slices.Sorted(maps.Keys(happened)) {
+		lines = append(lines, fmt.Sprintf("%4d × %-32s noticed as the last thing that happened: %v", happened[what], what, noticed[what]))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -217,8 +217,12 @@ func (c *clients) query(m *member, port uint16) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+	began := time.Now()
 	said, heard := fmt.Appendf(nil, "%d", c.world.books.request()), make([]byte, 64)
-	for range 3 {
+	for i := range 3 {
+		if i > 0 {
+			c.world.books.done(repeated, m.id, began, err)
+		}
 		if err := conn.SetDeadline(time.Now().Add(700 * time.Millisecond)); err != nil {
 			return err
 		}
