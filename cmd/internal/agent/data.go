@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hansa-dev/hansa/cmd/internal/dns"
+	"github.com/hansa-dev/hansa/dns/listen"
 	"github.com/hansa-dev/hansa/eastwest/agents"
 	"github.com/hansa-dev/hansa/eastwest/gateway"
 	"github.com/hansa-dev/hansa/eastwest/gateway/connect"
@@ -230,7 +231,7 @@ func (w *worker) answer(ctx context.Context) error {
 	})
 	defer told.Stop()
 	for {
-		server, err := dns.New(dns.Options{Flags: &flags, Snapshots: w.feed, Log: w.log.WithName("dns")})
+		server, err := dns.New(dns.Options{Flags: &flags, Snapshots: w.feed, Sockets: w.dnsSockets(&flags), Log: w.log.WithName("dns")})
 		switch {
 		case err == nil:
 			told.Stop()
@@ -244,6 +245,20 @@ func (w *worker) answer(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// dnsSockets are the parent's, which keep queries over the end of this worker. Those of DNS on all addresses have to be its
+// own: they tell at which address a query came, and there is one for each family.
+func (w *worker) dnsSockets(flags *dns.Flags) listen.Sockets {
+	if w.announce == nil {
+		return nil
+	}
+	for _, addr := range slices.Concat(flags.Addrs, flags.TLSAddrs, flags.HTTPSAddrs) {
+		if at, err := netip.ParseAddrPort(addr); err != nil || at.Addr().IsUnspecified() {
+			return nil
+		}
+	}
+	return w.sockets
 }
 
 func (w *worker) answerWith(ctx context.Context, server *dns.Server) error {
