@@ -73,13 +73,15 @@ func (h *Handler) serve(ctx context.Context, from identity.ID, issued time.Time,
 		return &refusal{NoGateway, tunnel.Forbidden, fmt.Sprintf("%s is not the identity of a gateway", from)}
 	case snapshot.Revoked(from.Cluster, issued):
 		return &refusal{Revoked, tunnel.Forbidden, fmt.Sprintf("the certificates of cluster %s were revoked", from.Cluster)}
-	case r.Probe():
-		return h.echo(in)
-	}
-	if !h.admit(from.Cluster) {
+	case snapshot.Cluster(from.Cluster) == nil: // a good certificate does not say that it is still, or already, with us
+		return &refusal{NotMember, tunnel.Forbidden, fmt.Sprintf("cluster %s is not a member, as far as cluster %s knows", from.Cluster, h.options.Cluster)}
+	case !h.admit(from.Cluster):
 		return &refusal{TooMany, tunnel.Busy, "there are all the streams that there may be"}
 	}
 	defer h.leave(from.Cluster)
+	if r.Probe() {
+		return h.echo(in)
+	}
 	finder, no := h.find(snapshot, from.Cluster, r)
 	if no != nil {
 		return no

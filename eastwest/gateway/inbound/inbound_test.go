@@ -92,9 +92,10 @@ type host struct {
 	addr netip.AddrPort
 }
 
-// table has m2, the own cluster, export a service with some pods.
+// table has m2, the own cluster, export a service with some pods. m1 is a member, too.
 func table(hosts ...host) *clusterset.Builder {
 	b := clusterset.NewBuilder(1)
+	b.SetCluster(clusterset.Cluster{ID: "m1"})
 	b.SetCluster(clusterset.Cluster{ID: "m2"})
 	b.SetExport("m2", web, clusterset.Export{Created: time.Unix(1, 0), Properties: &clusterset.Properties{Ports: []clusterset.Port{
 		{Name: "http", Port: 80}, {Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP},
@@ -251,6 +252,9 @@ func TestRefuse(t *testing.T) {
 		"Revoked": {"its certificate was issued before", func(b *clusterset.Builder) {
 			b.SetRevocations([]clusterset.Revocation{{Cluster: "m1", Before: time.Now().Add(time.Hour)}})
 		}, nil, m1, request, tunnel.Forbidden, inbound.Revoked},
+		"NotMember":      {"its certificate is good, and its cluster has left", func(b *clusterset.Builder) { b.RemoveCluster("m1") }, nil, m1, request, tunnel.Forbidden, inbound.NotMember},
+		"NotMemberProbe": {"who has left must not probe", func(b *clusterset.Builder) { b.RemoveCluster("m1") }, nil, m1, tunnel.Request{}, tunnel.Forbidden, inbound.NotMember},
+		"NothingKnown":   {"nobody has said who is a member", func(b *clusterset.Builder) { *b = *clusterset.NewBuilder(1) }, nil, m1, request, tunnel.Forbidden, inbound.NotMember},
 		"NotAllowed": {"the policy lists others", func(b *clusterset.Builder) {
 			b.SetPolicy(web, clusterset.Policy{Consumers: &clusterset.Consumers{Clusters: []string{"m3"}}})
 		}, nil, m1, request, tunnel.Forbidden, inbound.NotAllowed},
@@ -267,6 +271,7 @@ func TestRefuse(t *testing.T) {
 			}}})
 		}, nil, m1, request, tunnel.Unreachable, inbound.Unreachable},
 		"TooMany":          {"there are all that there may be", nil, func(o *inbound.Options) { o.Streams = -1 }, m1, request, tunnel.Busy, inbound.TooMany},
+		"TooManyProbes":    {"probes count", nil, func(o *inbound.Options) { o.PerCluster = -1 }, m1, tunnel.Request{}, tunnel.Busy, inbound.TooMany},
 		"TooManyOfCluster": {"others may still come", nil, func(o *inbound.Options) { o.PerCluster = -1 }, m1, request, tunnel.Busy, inbound.TooMany},
 	} {
 		t.Run(name, func(t *testing.T) {

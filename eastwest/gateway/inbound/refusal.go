@@ -14,6 +14,7 @@ type Refusal string
 const (
 	NoGateway   Refusal = "no-gateway"   // the other side proved to be something else
 	Revoked     Refusal = "revoked"      // its certificate is no longer good
+	NotMember   Refusal = "not-a-member" // its cluster is not in the service table, or nothing is yet
 	NotAllowed  Refusal = "not-allowed"  // its cluster may not use the service
 	NotExported Refusal = "not-exported" // this cluster exports no such service
 	NoPort      Refusal = "no-port"      // the service has no such port
