@@ -129,8 +129,8 @@ func (a *Agent) take(held *holding) {
 
 // renewalOf returns when a certificate is to be renewed.
 func renewalOf(held *holding, early time.Duration) time.Time {
-	issued := identity.Issued(held.leaf())
-	return issued.Add(min(Renewal-early, held.leaf().NotAfter.Sub(issued)/3))
+	signed := identity.Signed(held.leaf())
+	return signed.Add(min(Renewal-early, held.leaf().NotAfter.Sub(signed)/3))
 }
 
 func (a *Agent) get() *holding {
@@ -268,7 +268,7 @@ func (a *Agent) rest(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-a.hurry:
-		a.next = later(a.options.Now(), identity.Issued(a.get().leaf()).Add(rest))
+		a.next = later(a.options.Now(), identity.Signed(a.get().leaf()).Add(rest))
 	}
 }
 

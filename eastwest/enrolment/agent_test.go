@@ -27,7 +27,7 @@ func issued(t *testing.T, agent *enrolment.Agent) time.Time {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return identity.Issued(svid.Certificates[0])
+	return identity.Signed(svid.Certificates[0])
 }
 
 // pass lets time go by, which is that of a synctest bubble.

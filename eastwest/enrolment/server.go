@@ -158,10 +158,15 @@ func (s *Server) Enroll(ctx context.Context, request *enrolmentpb.EnrollRequest)
 	})
 }
 
-// Renew gives another certificate with the same identity to who shows one. Errors are as those of Enroll.
+// Renew gives another certificate with the same identity to who shows one. It counts as issued when its holder proved who it
+// is, as the one that is shown does: nobody gets away from a revocation by renewing. Errors are as those of Enroll.
 func (s *Server) Renew(ctx context.Context, request *enrolmentpb.RenewRequest) (*enrolmentpb.Certificate, error) {
 	p, _ := peer.FromContext(ctx)
 	id, err := s.options.Identify(p)
+	var proved time.Time
+	if err == nil {
+		proved, err = identity.ProvedBy(p)
+	}
 	if err != nil {
 		s.metrics.count("renew", byCertificate, outcomeDenied)
 		return nil, status.Error(codes.Unauthenticated, err.Error())
@@ -178,7 +183,7 @@ func (s *Server) Renew(ctx context.Context, request *enrolmentpb.RenewRequest) (
 		if err != nil {
 			return given{}, deny(outcomeBadRequest, "%s", err)
 		}
-		return s.sign(asked, id, "certificate")
+		return s.sign(asked, identity.Request{Proved: proved}, id, "certificate")
 	})
 }
 
@@ -242,6 +247,7 @@ func (s *Server) enroll(ctx context.Context, request *enrolmentpb.EnrollRequest)
 	if err != nil {
 		return given{}, deny(outcomeBadRequest, "%s", err)
 	}
+	now := s.options.Now() // before the proof is looked at: what is revoked meanwhile stays so
 	proved, err := s.prove(ctx, request)
 	if err != nil {
 		return given{}, err
@@ -250,7 +256,7 @@ func (s *Server) enroll(ctx context.Context, request *enrolmentpb.EnrollRequest)
 	if !known {
 		return given{}, deny(outcomeUnavailable, "cluster %q is not joined, or its id is not known yet: try again", proved.cluster)
 	}
-	got, err := s.sign(asked, identity.ClusterID(s.options.Issuer.TrustDomain(), cluster, role), proved.what)
+	got, err := s.sign(asked, identity.Request{Proved: now}, identity.ClusterID(s.options.Issuer.TrustDomain(), cluster, role), proved.what)
 	if err != nil || proved.use == nil {
 		return got, err
 	}
@@ -266,7 +272,7 @@ func (s *Server) enroll(ctx context.Context, request *enrolmentpb.EnrollRequest)
 }
 
 // sign signs what was asked for.
-func (s *Server) sign(asked Request, id identity.ID, what string) (given, error) {
+func (s *Server) sign(asked Request, request identity.Request, id identity.ID, what string) (given, error) {
 	name, err := id.SPIFFE()
 	if err != nil {
 		return given{}, s.unavailable(err, "there is no identity for this")
@@ -274,7 +280,8 @@ func (s *Server) sign(asked Request, id identity.ID, what string) (given, error)
 	if err := asked.For(name); err != nil {
 		return given{}, deny(outcomeDenied, "%s", err)
 	}
-	chain, err := s.options.Issuer.Sign(asked.Public, identity.Request{ID: name})
+	request.ID = name
+	chain, err := s.options.Issuer.Sign(asked.Public, request)
 	if err != nil {
 		return given{}, s.unavailable(err, "the hub cannot sign")
 	}

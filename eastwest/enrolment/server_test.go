@@ -211,7 +211,7 @@ func checkAnswer(t *testing.T, h *hub, request *enrolmentpb.EnrollRequest, answe
 	if id.String() != want || string(answer.GetRoots()) != string(h.who.BundlePEM()) || answer.GetTrustDomain() != "clusterset.local" {
 		t.Errorf("for %s of %s", id, answer.GetTrustDomain())
 	}
-	if life := leaf.NotAfter.Sub(identity.Issued(leaf)); life != identity.Lifetime {
+	if life := leaf.NotAfter.Sub(identity.Signed(leaf)); life != identity.Lifetime {
 		t.Errorf("it is good for %s", life)
 	}
 	if len(leaf.DNSNames)+len(leaf.IPAddresses) > 0 || !equalKeys(leaf.PublicKey, asked.Public) {
@@ -236,8 +236,15 @@ func equalKeys(a, b any) bool {
 }
 
 // stateOf is how a hub sees a connection with a certificate that it verified.
-func stateOf(own tls.Certificate) tls.ConnectionState {
-	return tls.ConnectionState{PeerCertificates: []*x509.Certificate{own.Leaf}, VerifiedChains: [][]*x509.Certificate{{own.Leaf}}}
+func stateOf(leaf *x509.Certificate) tls.ConnectionState {
+	return tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf}}}
+}
+
+// showing returns the context of a call by who shows a certificate.
+func showing(leaf *x509.Certificate) context.Context {
+	return peer.NewContext(context.Background(), &peer.Peer{
+		Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 3), Port: 4711}, AuthInfo: credentials.TLSInfo{State: stateOf(leaf)},
+	})
 }
 
 // TestLimits: who asks too often is refused, others are not; and so much at a time.
@@ -275,8 +282,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("a third at a time: %s", got)
 	}
 	who := identity.ClusterID(identity.DefaultTrustDomain(), "m1", identity.RoleGateway)
-	certified := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 3)}, AuthInfo: credentials.TLSInfo{State: stateOf(certificateOf(t, h, who))}})
-	if _, err := h.server.Renew(certified, &enrolmentpb.RenewRequest{Request: csr(t)}); err != nil {
+	if _, err := h.server.Renew(showing(certificateOf(t, h, who).Leaf), &enrolmentpb.RenewRequest{Request: csr(t)}); err != nil {
 		t.Errorf("strangers keep out who has a certificate: %v", err)
 	}
 	once.Do(func() { close(leave) })
@@ -359,7 +365,7 @@ func TestRenew(t *testing.T) {
 			} else {
 				request.Request = csr(t)
 			}
-			answer, err := h.server.Renew(from("192.0.2.1"), request)
+			answer, err := h.server.Renew(showing(certificateOf(t, h, identity.ClusterID(td, "m1", identity.RoleGateway)).Leaf), request)
 			if got := status.Code(err).String(); got != tc.code {
 				t.Fatalf("%s\ngot %v, want %s", tc.reason, err, tc.code)
 			}

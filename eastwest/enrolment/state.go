@@ -65,7 +65,7 @@ func hold(td spiffeid.TrustDomain, k kept) (*holding, error) {
 		return nil, fmt.Errorf("the roots: %w", err)
 	}
 	leaf := svid.Certificates[0]
-	if _, _, err := x509svid.Verify(svid.Certificates, bundle, x509svid.WithTime(identity.Issued(leaf))); err != nil {
+	if _, _, err := x509svid.Verify(svid.Certificates, bundle, x509svid.WithTime(identity.Signed(leaf))); err != nil {
 		return nil, fmt.Errorf("the certificate does not lead to one of the roots that came with it: %w", err)
 	}
 	return &holding{kept: k, id: id, svid: svid, bundle: bundle}, nil

@@ -178,6 +178,9 @@ type Request struct {
 	DNSNames []string // of a server
 	IPs      []net.IP // of a server
 	Lifetime time.Duration
+	// Proved is when its holder proved who it is, which a certificate keeps that is renewed. The zero time means when the
+	// certificate is signed.
+	Proved time.Time
 }
 
 // Sign signs a certificate for somebody's public key and returns it in PEM with what is between it and the root. The
@@ -208,12 +211,19 @@ func (a *Authority) Sign(public crypto.PublicKey, request Request) ([]byte, erro
 		URIs:         []*url.URL{request.ID.URL()},
 		DNSNames:     request.DNSNames,
 		IPAddresses:  request.IPs,
-		NotBefore:    now.Add(-Backdating), // always by as much: Issued counts on it
+		NotBefore:    now.Add(-Backdating), // always by as much: Signed counts on it
 		NotAfter:     earlier(now.Add(lifetime), a.ends()),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  usages(who, request),
 
 		BasicConstraintsValid: true,
+	}
+	if !request.Proved.IsZero() {
+		proof, err := proofOf(request.Proved)
+		if err != nil {
+			return nil, err
+		}
+		leaf.ExtraExtensions = []pkix.Extension{proof}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, a.certificate, public, a.key)
 	if err != nil {
@@ -230,9 +240,6 @@ func (a *Authority) ends() time.Time {
 	}
 	return ends
 }
-
-// Issued returns when an Authority signed a certificate.
-func Issued(leaf *x509.Certificate) time.Time { return leaf.NotBefore.Add(Backdating) }
 
 // Issue makes a key and signs a certificate for it; both in PEM. A lifetime of 0 means Lifetime.
 func (a *Authority) Issue(id spiffeid.ID, dnsNames []string, ips []net.IP, lifetime time.Duration) (certPEM, keyPEM []byte, err error) {

@@ -64,5 +64,8 @@ func identifyCertificate(td spiffeid.TrustDomain, leaf *x509.Certificate, now ti
 	case now.After(leaf.NotAfter):
 		return ID{}, fmt.Errorf("the certificate of %s ended on %s", s, leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+	if _, err := Proved(leaf); err != nil {
+		return ID{}, fmt.Errorf("%s: %w", s, err)
+	}
 	return id, nil
 }

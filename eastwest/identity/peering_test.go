@@ -35,11 +35,17 @@ func pemOf(certificates ...*x509.Certificate) []byte {
 // issueBy has an issuer sign a certificate, and returns it with its key.
 func issueBy(t *testing.T, issuer identity.Issuer, id identity.ID) *x509svid.SVID {
 	t.Helper()
+	return signProved(t, issuer, id, time.Time{})
+}
+
+// signProved does it for somebody who proved at a time who it is.
+func signProved(t *testing.T, issuer identity.Issuer, id identity.ID, proved time.Time) *x509svid.SVID {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := issuer.Sign(key.Public(), identity.Request{ID: spiffe(t, id)})
+	chain, err := issuer.Sign(key.Public(), identity.Request{ID: spiffe(t, id), Proved: proved})
 	if err != nil {
 		t.Fatal(err)
 	}

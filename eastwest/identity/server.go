@@ -177,8 +177,8 @@ func (a *Authority) same(other *Authority) bool {
 
 // due tells whether a third of a certificate's life is gone.
 func due(certificate *x509.Certificate, now time.Time) bool {
-	issued := Issued(certificate)
-	return !now.Before(issued.Add(certificate.NotAfter.Sub(issued) / 3))
+	signed := Signed(certificate)
+	return !now.Before(signed.Add(certificate.NotAfter.Sub(signed) / 3))
 }
 
 func (s *Server) get() *serving {
