@@ -82,6 +82,10 @@ race: ## Run the tests that need no cluster under the race detector
 	@packages=$$($(UNIT)); \
 	CGO_ENABLED=1 $(call tool,gotestsum) --format pkgname --hide-summary=skipped -- -race $$packages
 
+.PHONY: soak
+soak: ## Have gateways work for ten minutes while everything breaks in turn
+	go test ./e2e/soak -run TestSoak -count=1 -v -timeout 20m -soak 10m
+
 .PHONY: lint
 lint: ## Run the linters
 	go vet ./...

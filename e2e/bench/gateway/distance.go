@@ -141,7 +141,7 @@ func (d *distant) hansaPath(ctx context.Context, name string, firstFlight, noRac
 	spec := siteSpec{Cluster: near, Outbound: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), clientsPort), FirstFlight: firstFlight, NoRace: noRace}
 	for i, region := range map[int]string{firstIndex: "here", otherIndex: "there"} {
 		m := member{ID: clusterName(i), Region: region, Endpoints: d.endpoints[i]}
-		state, err := site(i, siteSpec{Cluster: m.ID, Listen: netip.AddrPortFrom(node(i), 0), Members: []member{m}})
+		state, err := site(i, siteSpec{Cluster: m.ID, Listen: netip.AddrPortFrom(node(i), 0), Members: []member{m}, Guests: []string{near}})
 		if err != nil {
 			return nil, err
 		}

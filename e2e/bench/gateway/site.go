@@ -49,6 +49,7 @@ type siteSpec struct {
 	Listen                  netip.AddrPort // for tunnels; zero: none
 	Outbound                netip.AddrPort // for clients; zero: none
 	Members                 []member
+	Guests                  []string // clusters without endpoints, which may use what there is
 	FirstFlight, NoRace     bool
 }
 
@@ -66,6 +67,9 @@ func (s *siteSpec) snapshot() *clusterset.Snapshot {
 		})
 	}
 	b.SetCluster(own)
+	for _, guest := range s.Guests {
+		b.SetCluster(clusterset.Cluster{ID: guest, Network: guest})
+	}
 	properties := &clusterset.Properties{Ports: []clusterset.Port{{Name: "tcp", Protocol: corev1.ProtocolTCP, Port: servicePort}}}
 	for i, m := range s.Members {
 		if m.ID != s.Cluster {

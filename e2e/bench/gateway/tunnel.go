@@ -94,7 +94,7 @@ func (b *bench) hansaTunnel(ctx context.Context, a *authority) (*way, error) {
 	}
 	far := member{ID: "far", Region: "there", Endpoints: b.endpoints.Plain}
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
-	first, state, err := b.site(ctx, a, siteSpec{Cluster: far.ID, Listen: loopback, Members: []member{far}})
+	first, state, err := b.site(ctx, a, siteSpec{Cluster: far.ID, Listen: loopback, Members: []member{far}, Guests: []string{near}})
 	if err != nil {
 		return nil, err
 	}
