@@ -167,8 +167,12 @@ func TestThroughRefused(t *testing.T) {
 		"NotAllowed": {"m9 is not listed; the own gateway would say so too, so it is asked as m9", func(t *testing.T, u *union, p *identity.Peering) {
 			p.Own = svid(t, u.authority, gatewayOf("m9"), 0)
 		}, func(b *clusterset.Builder) {
+			b.SetCluster(clusterset.Cluster{ID: "m9"})
 			b.SetPolicy(web, clusterset.Policy{Consumers: &clusterset.Consumers{Clusters: []string{"m1"}}})
 		}, inbound.NotAllowed},
+		"NotMember": {"m9 has left, or was never here; its certificate is good", func(t *testing.T, u *union, p *identity.Peering) {
+			p.Own = svid(t, u.authority, gatewayOf("m9"), 0)
+		}, nil, inbound.NotMember},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := unite(t, func(u *union, p *identity.Peering, b *clusterset.Builder) {
