@@ -9,10 +9,12 @@
 //	of its own cluster                                       no: "I am here" says nothing of how others reach it
 //	but: its own gateway does not reach its cluster's pods   alone: Down
 //	Unknown                                                  no
+//	on a gateway that is not known                           no: neither for that gateway, nor as one that it sees
 //	while it said goodbye                                    no
-//	while it sees no gateway of any other cluster            it is cut off itself: only as the last rows say
+//	while it sees no known gateway of any other cluster      it is cut off itself: only as the last rows say
 //
 //	the voices of other clusters                             the gateway
+//	one alone says anything, Down, contradicted              stays as it is: one against one
 //	more than half say Down                                  is Down, once that has lasted for Down
 //	more than half say Up                                    is Up, once that has lasted for Up (longer each time, if it flaps)
 //	neither                                                  stays as it is
@@ -21,8 +23,14 @@
 //	                                                         agents have yet to come
 //	none at all                                              stays as it is
 //
-// With two clusters, each is the other's only observer, and sees nobody when it does not see the other: the last rows but
-// one decide. With more, one voice alone never takes a gateway out that another voice calls Up.
+// One voice alone is contradicted while an agent that says this gateway is its own is connected, told less than Fresh ago, and
+// has nothing to complain of; where only the table has the gateway, while any agent of its cluster is so. It is taken as
+// contradicted in the first moments of a hub, too, to which that agent has yet to come. So no cluster alone, with however
+// many agents, makes a gateway Down whose agent is here and well, nor its cluster; it does when that agent is gone, silent,
+// or complains. One that is Down stays so while the two contradict each other.
+//
+// With two clusters, each is the other's only observer, and sees nobody when it does not see the other. With more, one voice
+// alone never takes a gateway out that another voice calls Up.
 //
 //	the gateways of a cluster                                the cluster
 //	none is known                                            Unknown
@@ -31,6 +39,6 @@
 //	neither                                                  stays as it is
 //
 // A gateway is known when an agent of its cluster said so, or the hub's table has it. What observers say of others counts
-// for nothing. One whose agent said goodbye is not known: it is leaving, not dead. One whose agent is silent stays known
-// until another agent of its cluster has been there for Forget.
+// for nothing, also not for whether they are cut off. One whose agent said goodbye is not known: it is leaving, not dead. One
+// whose agent is silent stays known until another agent of its cluster has been there for Forget.
 package health

@@ -73,7 +73,9 @@ type Machine struct {
 	sorted   []witness // agents; anew when there are more or fewer
 	expected map[Gateway]bool
 	gateways map[Gateway]*gateway
+	lineup   int // how often gateways came or went
 	clusters map[string]*cluster
+	well     map[string]bool // clusters of which an agent is here and has nothing to complain of
 }
 
 type agent struct {
@@ -83,13 +85,15 @@ type agent struct {
 	moved     time.Time // when connected last changed
 	heard     time.Time // the last report; zero: none
 	report    Report
-	sees      bool // a gateway of another cluster that is Up
-	blind     bool // all that it has a word on is Down
+	words     []word // of the report: on gateways of other clusters that are known
+	lineup    int    // of which words are; 0: they are to be taken anew
+	blind     bool   // all words are Down
 }
 
 // gateway is the verdict on one, and what stands against it.
 type gateway struct {
 	Verdict
+	said
 	against clusterset.Health // what observers agree on instead; Unknown: nothing
 	begun   time.Time         // since when they do
 	downs   []time.Time       // when it became Down, while that counts for flapping
@@ -104,7 +108,7 @@ type cluster struct {
 func New(o Options, now time.Time) *Machine {
 	return &Machine{
 		options: o.OrDefault(), start: now, agents: map[Agent]*agent{}, expected: map[Gateway]bool{},
-		gateways: map[Gateway]*gateway{}, clusters: map[string]*cluster{},
+		gateways: map[Gateway]*gateway{}, lineup: 1, clusters: map[string]*cluster{}, well: map[string]bool{},
 	}
 }
 
@@ -134,15 +138,7 @@ func (m *Machine) Report(id Agent, r Report, now time.Time) (changed bool) {
 		return false
 	}
 	changed = !m.fresh(a, now) || a.report.Problem != r.Problem || !maps.Equal(a.report.Sights, r.Sights)
-	a.heard, a.report, a.sees, a.blind = now, r, false, false
-	for g, h := range r.Sights {
-		if g.Cluster == id.Cluster {
-			continue
-		}
-		a.sees = a.sees || h == clusterset.Up
-		a.blind = a.blind || h == clusterset.Down
-	}
-	a.blind = a.blind && !a.sees
+	a.heard, a.report, a.lineup = now, r, 0
 	return changed
 }
 
@@ -164,13 +160,10 @@ func (m *Machine) Gone(id Agent, now time.Time) {
 // never.
 func (m *Machine) Step(now time.Time) time.Time {
 	m.forget(now)
-	known, broken := m.known(), m.broken(now)
-	maps.DeleteFunc(m.gateways, func(g Gateway, _ *gateway) bool { return !known[g] })
-	for g := range known {
-		if m.gateways[g] == nil {
-			m.gateways[g] = &gateway{Verdict: Verdict{Since: now, Reason: "nobody has said anything yet"}}
-		}
-		m.judge(g, broken, now)
+	m.learn(now)
+	m.listen(now)
+	for id, g := range m.gateways {
+		m.judge(id.Cluster, g, now)
 	}
 	m.conclude(now)
 	return m.next(now)
@@ -191,25 +184,10 @@ func (m *Machine) forget(now time.Time) {
 	}
 }
 
-// known returns the gateways that there are.
-func (m *Machine) known() map[Gateway]bool {
-	known := maps.Clone(m.expected)
-	for _, leaving := range []bool{true, false} { // an address that moved to another node is there
-		for id, a := range m.agents {
-			if g := (Gateway{id.Cluster, a.addr}); a.addr.IsValid() && a.leaving == leaving {
-				known[g] = !leaving
-			}
-		}
-	}
-	maps.DeleteFunc(known, func(_ Gateway, there bool) bool { return !there })
-	return known
-}
-
 // judge brings the verdict on one gateway up to date.
-func (m *Machine) judge(id Gateway, broken map[Gateway]string, now time.Time) {
-	g := m.gateways[id]
+func (m *Machine) judge(cluster string, g *gateway, now time.Time) {
 	g.downs = slices.DeleteFunc(g.downs, func(at time.Time) bool { return now.Sub(at) >= m.options.Flapping })
-	word := m.word(id, broken, now)
+	word := m.word(cluster, g, now)
 	switch word {
 	case g.Health, clusterset.Unknown:
 		g.against = clusterset.Unknown
@@ -221,7 +199,7 @@ func (m *Machine) judge(id Gateway, broken map[Gateway]string, now time.Time) {
 	if now.Sub(g.begun) < m.wait(g) {
 		return
 	}
-	g.Verdict, g.against = Verdict{word, now, m.why(id, word, broken, now)}, clusterset.Unknown
+	g.Verdict, g.against = Verdict{word, now, g.why(word)}, clusterset.Unknown
 	if word == clusterset.Down {
 		g.downs = append(g.downs, now)
 	}

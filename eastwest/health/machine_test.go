@@ -81,12 +81,23 @@ func TestThreeClusters(t *testing.T) {
 			w.want("now it lasted", "a:Up b:Up c:Down")
 		},
 		"a stale observer": func(w *world) {
+			w.die("c")
 			w.silence("b") // it saw c, and says nothing more
 			w.say("a", "b:Up c:Down")
 			w.pass(2400 * time.Millisecond)
 			w.want("what b said last counts", "a:Up b:Up c:Up")
 			w.pass(700 * time.Millisecond)
-			w.want("b's word is too old; a sees b, so its word counts", "a:Up b:Up c:Down")
+			w.want("b's word is too old; a sees b, and c's agent is gone, so a's word counts", "a:Up b:Up c:Down")
+			w.hello("c")
+			w.say("c", "a:Up b:Up")
+			w.pass(time.Minute)
+			w.want("c is well again, which a contradicts: nothing changes", "a:Up b:Up c:Down")
+		},
+		"one observer is left, and the accused is well": func(w *world) {
+			w.silence("b")
+			w.say("a", "b:Up c:Down")
+			w.pass(time.Minute)
+			w.want("one cluster alone takes out nobody who is here and well", "a:Up b:Up c:Up")
 		},
 		"all observers are gone": func(w *world) {
 			for _, id := range []string{"a", "b", "c"} {
@@ -212,6 +223,41 @@ func TestTwoClusters(t *testing.T) {
 			w.pass(10 * time.Minute)
 			w.want("it is forgotten: another of its cluster is there", "a:Up b:Up")
 		},
+		"an observer invents a gateway so as not to be cut off": func(w *world) {
+			w.say("b", "a:Down g:Up")
+			w.pass(time.Minute)
+			w.want("nobody knows g; a is well and connected", "a:Up b:Up")
+			w.say("a", "g:Up b:Down ! broken")
+			w.pass(time.Minute)
+			w.want("by what a says of itself it is Down; a's word on b does not count", "a:Down b:Up")
+		},
+		"an observer sees a gateway that only the table has": func(w *world) {
+			w.machine.Expect(gateways("t"))
+			w.say("b", "a:Down t:Up")
+			w.pass(time.Minute)
+			w.want("b sees somebody, but is one alone, and a is well", "a:Up b:Up t:Up")
+			w.die("a")
+			w.pass(time.Minute)
+			w.want("now nobody stands for a", "a:Down b:Up t:Up")
+		},
+		"a gateway that only the table has": func(w *world) {
+			w.machine.Expect(gateways("b/9"))
+			w.say("a", "b:Up b/9:Down")
+			w.pass(time.Minute)
+			w.want("an agent of b is well: the gateway has none of its own, so that one stands for it", "a:Up b:Up b/9:Unknown")
+			w.say("b", "a:Up ! broken")
+			w.pass(time.Minute)
+			w.want("now nobody does", "a:Up b:Down")
+		},
+		"one of two gateways, and its agent is well": func(w *world) {
+			w.hello("b/2")
+			w.say("b/2", "a:Up")
+			w.say("a", "b:Up b/2:Up")
+			w.pass(time.Second)
+			w.say("a", "b:Up b/2:Down")
+			w.pass(time.Minute)
+			w.want("a sees the other one, but is one alone", "a:Up b:Up")
+		},
 		"one of two observers of a cluster is cut off": func(w *world) {
 			w.hello("a/2")
 			w.say("a/2", "b:Down")
@@ -250,6 +296,15 @@ func TestNewHub(t *testing.T) {
 	w.want("b's agent may be about to come", "a:Unknown b:Unknown")
 	w.pass(2 * time.Second)
 	w.want("it did not", "a:Unknown b:Down")
+
+	w = newWorld(t)
+	w.machine.Expect(gateways("b", "t"))
+	w.hello("a")
+	w.say("a", "b:Down t:Up")
+	w.pass(4 * time.Second)
+	w.want("a sees somebody, but it is the only one that has come", "a:Unknown b:Unknown t:Up")
+	w.pass(2 * time.Second)
+	w.want("b's agent did not", "a:Unknown b:Down t:Up")
 
 	w = newWorld(t)
 	w.machine.Expect(gateways("b"))

@@ -113,6 +113,34 @@ func TestOneOfTwoMovesNobodyWhoIsHere(t *testing.T) {
 	}
 }
 
+// However many gateways and agents the other has, and whatever it invents: one cluster alone takes out no gateway that is
+// here and well.
+func TestOneOfTwoMovesNobodyByMany(t *testing.T) {
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 6))
+		w := two(t)
+		w.machine.Expect(gateways("t"))
+		names := []string{"b", "b/2", "b/3"}
+		for _, name := range names[1:] {
+			w.hello(name)
+			w.say(name, "a:Up")
+		}
+		w.say("a", "b:Up b/2:Up b/3:Up")
+		w.pass(2 * time.Second)
+		for range 100 {
+			who := []string{"a", "a/2", "a/3", "a/4"}[r.IntN(4)]
+			w.hello(who)
+			w.say(who, anything(r, "a", append([]string{"g", "g/2", "t"}, names...)))
+			w.pass(time.Duration(r.IntN(1500)) * time.Millisecond)
+			for _, g := range gateways(names...) {
+				if v, _ := w.machine.OfGateway(g); v.Health != clusterset.Up {
+					t.Fatalf("seed %d: %s of b is %s: %s", seed, g.Addr, name(v.Health), v.Reason)
+				}
+			}
+		}
+	}
+}
+
 // A better sight of a gateway never makes its verdict worse: of two worlds that differ in what is said of it only, the one in
 // which it looks better has the better verdict once it has lasted.
 func TestMonotone(t *testing.T) {
