@@ -18,8 +18,9 @@ import (
 	"github.com/hansa-dev/hansa/eastwest/identity"
 )
 
-// IdentifyFunc says who the other side of a connection proved to be, and when its certificate was issued:
-// identity.Peering's Identify.
+// IdentifyFunc says who the other side of a connection proved to be, and when its certificate was issued. It is asked again
+// and again while there is a tunnel, so it has to check everything as of now, the chain and its end included, as
+// identity.Peering's Identify does.
 type IdentifyFunc func(*tls.ConnectionState) (id identity.ID, issued time.Time, err error)
 
 // MaxTunnels is how many tunnels to a peer there can be.
@@ -40,6 +41,7 @@ type Options struct {
 	Heartbeat    time.Duration // 250 ms
 	Dead         time.Duration // of silence, after which a tunnel is dead: 1 s
 	DialTimeout  time.Duration // until the TLS handshake is done: 3 s
+	Recheck      time.Duration // between two looks at whether a tunnel's other side would still be let in: 1 min
 	Backoff      time.Duration // between attempts that fail, at most: 2 s
 	MaxAge       time.Duration // after which a tunnel is replaced by one with today's certificates: 12 h
 	DrainTimeout time.Duration // for the streams of a tunnel that the other side, or SetPeers, ends: 30 s
@@ -61,6 +63,7 @@ func (o Options) orDefault() Options {
 	o.Heartbeat = cmp.Or(o.Heartbeat, 250*time.Millisecond)
 	o.Dead = cmp.Or(o.Dead, time.Second)
 	o.DialTimeout = cmp.Or(o.DialTimeout, 3*time.Second)
+	o.Recheck = cmp.Or(o.Recheck, time.Minute)
 	o.Backoff = cmp.Or(o.Backoff, 2*time.Second)
 	o.MaxAge = cmp.Or(o.MaxAge, 12*time.Hour)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 30*time.Second)
@@ -91,7 +94,7 @@ type Dialer struct {
 
 	mu      sync.Mutex
 	pools   map[Peer]*pool
-	leaving map[*session]bool // take no new streams
+	leaving map[*session]bool // take no new streams, or none yet
 	closed  bool
 	changed chan struct{}
 }
@@ -148,16 +151,10 @@ func (d *Dialer) isClosed() bool {
 	return d.closed
 }
 
-// Recheck asks again whether certificates were revoked, and ends the tunnels of those that were.
+// Recheck looks at once at what the other gateways have shown, and ends the tunnels of those that would not be let in now:
+// their certificates were revoked, say. One that is being built is looked at again before it takes streams.
 func (d *Dialer) Recheck() {
-	if d.options.Revoked == nil {
-		return
-	}
-	d.each(func(s *session) {
-		if d.options.Revoked(s.peer.Cluster, s.issued) {
-			s.end(errRevoked)
-		}
-	})
+	d.each(func(s *session) { _ = s.recheck() })
 }
 
 // each calls f with every session.

@@ -15,7 +15,7 @@ func ReadAnswer(from io.Reader) error               { return readAnswer(from) }
 // Serve reads a connection as a server's tunnel does whose TLS is done, until it ends, and returns why it ended.
 func Serve(conn net.Conn) error {
 	s, err := newSession(conn, sessionOptions{
-		timing: timing{time.Minute, time.Hour, time.Minute}, budget: &budget{}, traffic: &traffic{}, streams: 16,
+		timing: timing{heartbeat: time.Minute, dead: time.Hour, linger: time.Minute}, budget: &budget{}, traffic: &traffic{}, streams: 16,
 	})
 	if err != nil {
 		return err

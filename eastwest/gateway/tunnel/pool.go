@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/hansa-dev/hansa/eastwest/identity"
 )
 
 var errRevoked = errors.New("the certificate of the other gateway was revoked")
@@ -79,8 +77,7 @@ func (p *pool) keep(ctx context.Context) {
 		s, err := p.connect(ctx)
 		if ctx.Err() != nil {
 			if s != nil {
-				s.end(errClosed)
-				s.wait()
+				p.dialer.giveUp(s)
 			}
 			return
 		}
@@ -120,16 +117,22 @@ func (p *pool) connect(ctx context.Context) (*session, error) {
 	}
 	tune(raw, o.Dead)
 	conn := tls.Client(newBatched(raw), p.config())
-	id, issued, err := p.handshake(ctx, conn)
+	shown, err := p.handshake(ctx, conn)
 	if err != nil {
 		_ = hangUp(raw, false)
 		return nil, err
 	}
 	s, err := newSession(conn, sessionOptions{
-		peer: id, issued: issued, timing: timing{o.Heartbeat, o.Dead, o.Linger}, budget: &p.dialer.budget, traffic: p.traffic,
+		proof: shown, timing: timing{o.Heartbeat, o.Dead, o.Linger, o.Recheck}, budget: &p.dialer.budget, traffic: p.traffic,
 		streams: o.Streams + 1, client: true,
 	})
 	if err != nil {
+		return nil, err
+	}
+	// What is found out from here on, Recheck tells this tunnel; what was found out since the handshake, nobody has.
+	p.dialer.enrol(s)
+	if err := s.recheck(); err != nil {
+		p.dialer.giveUp(s)
 		return nil, err
 	}
 	// In TLS 1.3 a client is done before the server has looked at its certificate. Only when it says something we are in.
@@ -141,9 +144,24 @@ func (p *pool) connect(ctx context.Context) (*session, error) {
 	case <-ctx.Done():
 		err = fmt.Errorf("the other gateway says nothing: %w", ctx.Err())
 	}
+	p.dialer.giveUp(s)
+	return nil, err
+}
+
+// enrol lets everybody know of a session that takes no streams yet.
+func (d *Dialer) enrol(s *session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.leaving[s] = true
+}
+
+// giveUp ends a session that has taken no streams.
+func (d *Dialer) giveUp(s *session) {
 	s.end(errClosed)
 	s.wait()
-	return nil, err
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.leaving, s)
 }
 
 // config returns the configuration of the next connection.
@@ -159,24 +177,16 @@ func (p *pool) config() *tls.Config {
 }
 
 // handshake makes sure that the other side is whom we want.
-func (p *pool) handshake(ctx context.Context, conn *tls.Conn) (identity.ID, time.Time, error) {
+func (p *pool) handshake(ctx context.Context, conn *tls.Conn) (proof, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return identity.ID{}, time.Time{}, fmt.Errorf("TLS handshake: %w", err)
+		return proof{}, fmt.Errorf("TLS handshake: %w", err)
 	}
 	state := conn.ConnectionState()
 	if state.NegotiatedProtocol != Protocol {
-		return identity.ID{}, time.Time{}, fmt.Errorf("the other side does not speak %s: is this the address of a gateway's tunnels?", Protocol)
+		return proof{}, fmt.Errorf("the other side does not speak %s: is this the address of a gateway's tunnels?", Protocol)
 	}
-	id, issued, err := p.dialer.options.Identify(&state)
-	switch {
-	case err != nil:
-		return id, issued, fmt.Errorf("identifying the other gateway: %w", err)
-	case id.Role != identity.RoleGateway || id.Cluster != p.peer.Cluster:
-		return id, issued, fmt.Errorf("at this address is %s, wanted is a gateway of cluster %s", id, p.peer.Cluster)
-	case p.dialer.options.Revoked != nil && p.dialer.options.Revoked(id.Cluster, issued):
-		return id, issued, errRevoked
-	}
-	return id, issued, nil
+	shown := proof{state: &state, identify: p.dialer.options.Identify, revoked: p.dialer.options.Revoked, cluster: p.peer.Cluster}
+	return shown, shown.check()
 }
 
 // failed notes that a tunnel could not be built.
@@ -262,9 +272,9 @@ func (p *pool) add(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
-		p.dialer.leaving[s] = true
-		return
+		return // it is among those that leave
 	}
+	delete(p.dialer.leaving, s)
 	p.up, p.failing, p.graceful, p.problem = append(p.up, s), false, false, ""
 	p.tell()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/hashicorp/yamux"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hansa-dev/hansa/eastwest/identity"
@@ -29,6 +30,8 @@ type ServerOptions struct {
 	PerSource        int           // handshakes of one IPv4 address or IPv6 /64: 64
 	HandshakeTimeout time.Duration // 5 s
 	OpenTimeout      time.Duration // for the frame that opens a stream: 5 s
+
+	Recheck time.Duration // between two looks at whether a tunnel's other side would still be let in: 1 min
 
 	Tunnels int // of one cluster: 256
 	Streams int // in one tunnel; more are refused: 2048
@@ -51,6 +54,7 @@ func (o ServerOptions) orDefault() ServerOptions {
 	o.PerSource = cmp.Or(o.PerSource, 64)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 5*time.Second)
 	o.OpenTimeout = cmp.Or(o.OpenTimeout, 5*time.Second)
+	o.Recheck = cmp.Or(o.Recheck, time.Minute)
 	o.Tunnels = cmp.Or(o.Tunnels, 256)
 	o.Streams = cmp.Or(o.Streams, 2048)
 	o.InAll = cmp.Or(o.InAll, 32768)
@@ -162,16 +166,11 @@ func (s *Server) all() []*session {
 	return all
 }
 
-// Recheck asks again whether certificates were revoked, and ends the tunnels of those that were.
+// Recheck looks at once at what the other gateways have shown, and ends the tunnels of those that would not be let in now:
+// their certificates were revoked, say. One that is being built is looked at again before it takes streams.
 func (s *Server) Recheck() {
-	if s.options.Revoked == nil {
-		return
-	}
 	for _, each := range s.all() {
-		if s.options.Revoked(each.peer.Cluster, each.issued) {
-			s.refused(refusal(identity.ReasonRevoked), each.link.RemoteAddr(), nil)
-			each.end(errRevoked)
-		}
+		_ = each.recheck()
 	}
 }
 
@@ -250,18 +249,13 @@ func (s *Server) handshake(ctx context.Context, conn *tls.Conn) (sessionOptions,
 	if state.NegotiatedProtocol != Protocol {
 		return sessionOptions{}, refusal(identity.ReasonProtocol), nil
 	}
-	id, issued, err := s.options.Identify(&state)
-	switch {
-	case err != nil:
-		return sessionOptions{}, cmp.Or(refusal(identity.ReasonOf(err)), refusal(identity.ReasonWrongIdentity)), err
-	case id.Role != identity.RoleGateway:
-		return sessionOptions{}, refusal(identity.ReasonWrongIdentity), nil
-	case s.options.Revoked != nil && s.options.Revoked(id.Cluster, issued):
-		return sessionOptions{}, refusal(identity.ReasonRevoked), nil
-	}
 	o := &s.options
+	shown := proof{state: &state, identify: o.Identify, revoked: o.Revoked}
+	if err := shown.check(); err != nil {
+		return sessionOptions{}, refusal(identity.ReasonOf(err)), err
+	}
 	return sessionOptions{
-		peer: id, issued: issued, timing: timing{o.Heartbeat, o.Dead, o.Linger}, budget: &s.budget, traffic: s.traffics.of(id.Cluster),
+		proof: shown, timing: timing{o.Heartbeat, o.Dead, o.Linger, o.Recheck}, budget: &s.budget, traffic: s.traffics.of(shown.peer.Cluster),
 		streams: o.Streams,
 	}, none, nil
 }
@@ -270,7 +264,7 @@ func (s *Server) handshake(ctx context.Context, conn *tls.Conn) (sessionOptions,
 func (s *Server) enter(conn net.Conn, o sessionOptions) (*session, refusal, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.clusters[o.peer.Cluster] >= s.options.Tunnels {
+	if s.clusters[o.proof.peer.Cluster] >= s.options.Tunnels {
 		return nil, tooManyOfCluster, nil
 	}
 	if s.draining.Load() {
@@ -281,22 +275,26 @@ func (s *Server) enter(conn net.Conn, o sessionOptions) (*session, refusal, erro
 		return nil, broken, err
 	}
 	s.sessions[each] = true
-	s.clusters[o.peer.Cluster]++
+	s.clusters[o.proof.peer.Cluster]++
 	return each, none, nil
 }
 
 // serve takes the streams of a tunnel until it ends.
 func (s *Server) serve(ctx context.Context, each *session) {
-	for {
-		mux, err := each.mux.AcceptStream()
-		if err != nil {
-			break
+	// What is found out from here on, Recheck tells this tunnel; what was found out since the handshake, nobody has.
+	err := each.recheck()
+	for err == nil {
+		var mux *yamux.Stream
+		if mux, err = each.mux.AcceptStream(); err == nil {
+			t := each.attach(mux)
+			s.running.Go(func() { s.open(ctx, each, t) })
 		}
-		t := each.attach(mux)
-		s.running.Go(func() { s.open(ctx, each, t) })
 	}
 	each.end(errLeft)
 	each.wait()
+	if refused, ok := errors.AsType[*identity.RefusedError](each.why()); ok {
+		s.refused(refusal(refused.Reason), each.link.RemoteAddr(), refused)
+	}
 	if cause := each.why(); unwanted(cause) {
 		s.options.Log.Info("a tunnel ended", "cluster", each.peer.Cluster, "gateway", each.link.RemoteAddr().String(), "reason", cause.Error())
 	}
@@ -332,7 +330,7 @@ func (s *Server) open(ctx context.Context, each *session, t *stream) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		t.tell(cancel)
-		s.options.Handler.Serve(ctx, each.peer, each.issued, r, in)
+		s.options.Handler.Serve(ctx, each.peer, each.proof.issued, r, in)
 		in.Refuse(Internal, "nobody answered")
 	}
 }

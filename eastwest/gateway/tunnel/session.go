@@ -31,6 +31,7 @@ type timing struct {
 	heartbeat time.Duration
 	dead      time.Duration
 	linger    time.Duration // for which the other side may go on after a stream was closed here
+	recheck   time.Duration // between two looks at what the other side has proved; 0: it is not looked at
 }
 
 // busy is how many times as long as otherwise a tunnel may seem silent while something waits to be read.
@@ -43,9 +44,10 @@ const pingsPerBeat = 64
 type session struct {
 	link    *link
 	mux     *yamux.Session
+	proof   proof
 	peer    identity.ID
-	issued  time.Time // the peer's certificate
 	timing  timing
+	checked time.Time // when proof was checked last; of the heartbeat
 	budget  budget
 	traffic *traffic
 	client  bool
@@ -80,8 +82,7 @@ type session struct {
 
 // sessionOptions are what both sides of a tunnel need.
 type sessionOptions struct {
-	peer    identity.ID
-	issued  time.Time
+	proof   proof
 	timing  timing
 	budget  *budget
 	traffic *traffic
@@ -93,7 +94,7 @@ type sessionOptions struct {
 func newSession(conn net.Conn, o sessionOptions) (*session, error) {
 	now := time.Now()
 	s := &session{
-		peer: o.peer, issued: o.issued, timing: o.timing, budget: budget{limit: o.budget.limit / perTunnel, of: o.budget}, traffic: o.traffic, client: o.client, most: 2 * o.streams, began: now,
+		proof: o.proof, peer: o.proof.peer, timing: o.timing, checked: now, budget: budget{limit: o.budget.limit / perTunnel, of: o.budget}, traffic: o.traffic, client: o.client, most: 2 * o.streams, began: now,
 		left: make(chan struct{}), alive: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}), streams: map[uint32]*stream{},
 	}
 	s.link = newLink(conn, s, o.traffic)
@@ -214,12 +215,14 @@ func (s *session) count() int {
 	return len(s.streams)
 }
 
-// drained returns a channel that is closed when there are no streams. It is for one caller, when no more are opened.
+// drained returns a channel that is closed when there are no streams. It is for when no more are opened.
 func (s *session) drained() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	empty := make(chan struct{})
-	s.idle = empty
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+	}
+	empty := s.idle
 	if len(s.streams) == 0 {
 		s.emptied()
 	}
@@ -403,6 +406,10 @@ func (s *session) heartbeat() {
 		if !now.Before(next) {
 			s.sendBeat(now)
 			s.sweep(now)
+			if every := s.timing.recheck; every > 0 && now.Sub(s.checked) >= every {
+				s.checked = now
+				_ = s.recheck()
+			}
 			next = now.Add(s.timing.heartbeat)
 		}
 		wake = next
