@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -68,6 +69,17 @@ func CreateToken(ctx context.Context, writer client.Writer, namespace, cluster s
 		return Token{}, fmt.Errorf("creating secret %s/%s for the join token: %w", namespace, secret.Name, err)
 	}
 	return token, nil
+}
+
+// TokensOf returns the Secrets of the join tokens for a cluster, by its KubeFedCluster's name. To delete one takes it back.
+func TokensOf(ctx context.Context, reader client.Reader, namespace, cluster string) ([]corev1.Secret, error) {
+	secrets := &corev1.SecretList{}
+	if err := reader.List(ctx, secrets, client.InNamespace(namespace), client.MatchingLabels{identity.RoleLabel: tokenRole}); err != nil {
+		return nil, fmt.Errorf("listing the secrets of join tokens in namespace %s: %w", namespace, err)
+	}
+	return slices.DeleteFunc(secrets.Items, func(s corev1.Secret) bool {
+		return s.Type != TokenType || string(s.Data[tokenClusterKey]) != cluster
+	}), nil
 }
 
 // Tokens are the join tokens of a hub. Every replica checks them; the leader, which runs it, deletes those that have ended.

@@ -60,8 +60,23 @@ func Between(host, member client.Client) *Joiner {
 }
 
 // RevokeCertificates is what an unjoin does about a cluster's certificates.
-func (j *Joiner) RevokeCertificates(ctx context.Context, namespace, id string) error {
-	return j.revokeCertificates(ctx, UnjoinOptions{Namespace: namespace}, id)
+func (j *Joiner) RevokeCertificates(ctx context.Context, namespace, id string, last bool) error {
+	return j.revokeCertificates(ctx, UnjoinOptions{Namespace: namespace, Name: id + ".example"}, id, last)
+}
+
+// CutOff is what an unjoin does in the host, once it is clear that it may: all of it, from a lookup on.
+func (j *Joiner) CutOff(ctx context.Context, o UnjoinOptions) error {
+	found, err := j.lookup(ctx, o)
+	if err != nil {
+		return err
+	}
+	if found.certified, err = j.certificatesOf(ctx, o); err != nil {
+		return err
+	}
+	if err := j.checkJoined(ctx, o, found, false); err != nil {
+		return err
+	}
+	return j.cutOff(ctx, o, found)
 }
 
 // RemoveAgent is what an unjoin does about agents.

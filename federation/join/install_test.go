@@ -3,7 +3,6 @@ package join_test
 import (
 	"errors"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
-	"github.com/hansa-dev/hansa/federation/api/v1alpha1"
 	"github.com/hansa-dev/hansa/federation/join"
 )
 
@@ -95,32 +93,5 @@ func TestInstallAgentWithoutAHub(t *testing.T) {
 				t.Errorf("%s\ngot %v", c.reason, err)
 			}
 		})
-	}
-}
-
-// An unjoin revokes what was issued so far, also when an earlier one has.
-func TestRevokeCertificates(t *testing.T) {
-	t.Parallel()
-	host := fake.NewClientBuilder().WithScheme(schemeOf(t)).Build()
-	joiner := join.Between(host, nil)
-	if err := joiner.RevokeCertificates(t.Context(), hubNamespace, ""); err != nil {
-		t.Errorf("a cluster that never had an id has no certificates: %v", err)
-	}
-	long := metav1.NewTime(time.Now().Add(-time.Hour).Truncate(time.Second))
-	old := &v1alpha1.Revocation{ObjectMeta: metav1.ObjectMeta{Namespace: hubNamespace, Name: "m2"}, Spec: v1alpha1.RevocationSpec{Before: long}}
-	if err := host.Create(t.Context(), old); err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []string{"m1", "m2"} {
-		if err := joiner.RevokeCertificates(t.Context(), hubNamespace, id); err != nil {
-			t.Fatal(err)
-		}
-		written := &v1alpha1.Revocation{}
-		if err := host.Get(t.Context(), client.ObjectKey{Namespace: hubNamespace, Name: id}, written); err != nil {
-			t.Fatal(err)
-		}
-		if age := time.Since(written.Spec.Before.Time); age > time.Minute {
-			t.Errorf("certificates of %s are good that were issued up to %v ago", id, age)
-		}
 	}
 }

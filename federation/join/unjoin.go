@@ -43,7 +43,7 @@ type UnjoinOptions struct {
 var ErrNotJoined = errors.New("is not joined")
 
 // Unjoin removes the registration of a member: the KubeFedCluster first, so that the hub stops using it, then its
-// Secret, then in the member what Join created there. It may be repeated after an error. Nothing is deleted from a
+// Secret, its join tokens and its certificates, then in the member what Join created there. It may be repeated after an error. Nothing is deleted from a
 // cluster that is not proven to be the registered one. With Force it goes on when the member does not answer or is not
 // proven, and returns what it left behind there.
 func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, err error) {
@@ -55,6 +55,9 @@ func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, er
 	}
 	found, err := j.lookup(ctx, o)
 	if err != nil {
+		return nil, err
+	}
+	if found.certified, err = j.certificatesOf(ctx, o); err != nil {
 		return nil, err
 	}
 	away := j.reachMember(ctx)
@@ -72,11 +75,7 @@ func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, er
 	if o.DryRun {
 		j = j.rehearsal()
 	}
-	id := j.clusterID(ctx, o)
-	if err := j.forget(ctx, o, found); err != nil {
-		return nil, err
-	}
-	if err := j.revokeCertificates(ctx, o, id); err != nil {
+	if err := j.cutOff(ctx, o, found); err != nil {
 		return nil, err
 	}
 	if away != nil {
@@ -92,6 +91,20 @@ func (j *Joiner) Unjoin(ctx context.Context, o UnjoinOptions) (left []string, er
 	}
 	j.report("warning: %v", err)
 	return leftBehind(found.hub), nil
+}
+
+// cutOff ends what the host has of a member, and what the member may do among the others.
+func (j *Joiner) cutOff(ctx context.Context, o UnjoinOptions, found *registered) error {
+	if err := j.revokeCertificates(ctx, o, found.certified.id, false); err != nil {
+		return err
+	}
+	if err := j.forget(ctx, o, found); err != nil {
+		return err
+	}
+	if err := j.deleteTokens(ctx, o); err != nil {
+		return err
+	}
+	return j.revokeCertificates(ctx, o, found.certified.id, true)
 }
 
 // mayForget refuses to unjoin a member that cannot be cleaned up, for the reason given, unless that is accepted.
@@ -111,7 +124,7 @@ func mayForget(ctx context.Context, o UnjoinOptions, reason error) error {
 
 // checkJoined is an error when nothing of a join is left, in the host or in a member that can be asked.
 func (j *Joiner) checkJoined(ctx context.Context, o UnjoinOptions, found *registered, reachable bool) error {
-	if found.cluster != nil || len(found.secrets) > 0 {
+	if found.cluster != nil || len(found.secrets) > 0 || found.certified.begun {
 		return nil
 	}
 	if !reachable {
@@ -137,6 +150,8 @@ type registered struct {
 	cluster *corev1b1.KubeFedCluster // nil: gone already
 	secrets []string                 // names of Secrets with its credentials
 	hub     account                  // in the member
+
+	certified certified
 }
 
 // lookup finds what the host has of a member, also after an interrupted unjoin.
