@@ -66,29 +66,36 @@ func (u udp) datagrams(f func([]byte) error) error {
 		return err
 	}
 	for {
-		var failed error
-		err := raw.Read(func(fd uintptr) bool {
-			b, _ := datagramBuffers.Get().(*[MaxDatagram]byte)
-			defer datagramBuffers.Put(b)
-			var n int
-			for {
-				n, failed = poll.Read(int(fd), b[:])
-				if !errors.Is(failed, unix.EINTR) {
-					break
-				}
-			}
-			if errors.Is(failed, unix.EAGAIN) {
-				return false
-			}
-			if failed == nil {
-				failed = f(b[:n])
-			}
-			return true
-		})
-		if err = errors.Join(err, failed); err != nil {
+		b, n, err := receive(raw)
+		if err != nil {
+			return err
+		}
+		err = f(b[:n])
+		datagramBuffers.Put(b)
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// receive waits for a datagram without a buffer, and returns the one that it then took. Nobody else is called meanwhile: who
+// closes a socket waits for those who read it.
+func receive(raw rawConn) (b *[MaxDatagram]byte, n int, err error) {
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		b, _ = datagramBuffers.Get().(*[MaxDatagram]byte)
+		for {
+			n, failed = poll.Read(int(fd), b[:])
+			if !errors.Is(failed, unix.EINTR) {
+				break
+			}
+		}
+		if failed != nil {
+			datagramBuffers.Put(b)
+		}
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	return b, n, errors.Join(err, failed)
 }
 
 // Exchange relays datagrams between two streams until one of them ends or breaks, none has come for as long as idle, or
