@@ -71,6 +71,7 @@ func load(w *world, d time.Duration, random *rand.Rand, beside func(context.Cont
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	w.clients.begin(ctx, random)
+	w.clients.running.Go(func() { w.books.stalls(ctx) })
 	if beside != nil {
 		beside(ctx)
 	}
