@@ -48,10 +48,15 @@ func (w *world) commands() map[string]script.Command {
 		"agree":        agreeCommand,
 		"look":         lookCommand,
 		"looked":       lookedCommand,
+		"certificate":  certificateCommand,
+		"fault":        w.faultCommand,
+		"calling":      w.callingCommand,
+		"strike":       w.strikeCommand,
+		"mend":         w.mendCommand,
 
 		"signed-dns-program": w.signedCommand,
 	}
-	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa", "ask", "tell", "dig", "kdig"} {
+	for _, name := range []string{"lab", "hub", "m1", "m2", "m3", "kubectl", "hansa", "hub-side", "ask", "tell", "dig", "kdig", "metrics", "half-close"} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			program, args := spell(ts, name, args)
 			script.Outcome(ts, neg, ts.Exec(program, args...))
@@ -69,6 +74,12 @@ func spell(ts *testscript.TestScript, name string, args []string) (program strin
 		return "kubectl", append([]string{"--context=" + name, "--namespace=" + ts.Getenv("NS")}, args...)
 	case "hansa":
 		return "hansa", append([]string{"--context=hub"}, args...)
+	case "hub-side": // where the hub programs can be reached
+		return spell(ts, "lab", append([]string{"exec", lab.Hub, "--", "hansa", "--context=hub"}, args...))
+	case "metrics":
+		return spellMetrics(ts, args)
+	case "half-close":
+		return spellHalf(ts, args)
 	case "ask":
 		return spellAsk(ts, args)
 	case "tell":

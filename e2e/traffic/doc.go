@@ -6,7 +6,8 @@
 // testdata/alone make labs themselves and run one after the other. Those in testdata/global-* run in labs with a hub that
 // the members have joined: in one that is flat, and in one whose clusters have networks of their own. They run one after the
 // other, but for those in testdata/global-flat-together, which leave hubs and clusters alone. The members of these labs have
-// DNS servers for global names, which their CoreDNS asks.
+// DNS servers for global names, which their CoreDNS asks. Those in testdata/gateways run in the lab of package failover: with
+// an agent in each member, and the service web in namespace shop of all of them.
 //
 // Beside the commands of testscript, scripts have:
 //
@@ -65,6 +66,16 @@
 //	                             may pass from when a change is to be seen in an API server until the answer, at best in
 //	                             twelve attempts; what did pass is logged
 //	tell CLUSTER APP CONTROL     tell the first Pod with the label app=APP how to behave, as the test server's /control takes it
+//	hub-side ARGS...             hansa where the hub programs can be reached
+//	metrics CLUSTER              the metrics of a member's gateway
+//	calling DURATION COMMAND...  run a command while the client of package failover calls, m1 has no Pods, and m2 serves. The
+//	                             calls go on for that time after the command has begun; none may fail. The output is their
+//	                             table, and that of the command
+//	fault NAME                   have something die in that way, as package failover names it, and mend it. None of the calls
+//	                             that begin after it may fail; the output is the table
+//	strike NAME, mend NAME       do the one part, or the other, and no more
+//	certificate FILE NAME...     make $WORK/FILE.crt and FILE.key, good for the names or the SPIFFE ID, signed by itself
+//	half-close CLUSTER HOST:PORT say lines to a TCP server, then that there are no more, and print what it says until its end
 //	unprivileged COMMAND...      run a command as a user without rights, with a home of his own
 //	json PATH PATTERN            a value in the last JSON document or line of the last output fits
 //

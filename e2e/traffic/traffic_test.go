@@ -47,6 +47,13 @@ func TestMain(m *testing.M) {
 		_, _ = fmt.Fprintln(os.Stderr, followName(what))
 		os.Exit(1)
 	}
+	if what := os.Getenv(halfEnv); what != "" {
+		if err := halfClose(what, os.Stdout); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(run(m))
 }
 
