@@ -22,7 +22,7 @@ func (p *program) newToken() *cobra.Command {
 			good once, and for an hour unless --ttl says otherwise. Agents that "hansa join --agent" installs need none.
 
 			The token is printed and kept nowhere; the host cluster has a hash of it, in the Secret hansa-join-token-ID. To take
-			it back, delete that Secret.`),
+			it back, delete that Secret; "hansa revoke" and "hansa unjoin" delete all those of a cluster.`),
 		Example: p.examples(`
 			# For a gateway that runs beside cluster m1, not in it
 			{} token m1 > token`),

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	corev1b1 "sigs.k8s.io/kubefed/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/yaml"
@@ -110,7 +111,12 @@ func newWorld(program, text string) (*host, error) {
 		}
 		records = append(records, r.written())
 	}
-	made := builder.Build()
+	made := interceptor.NewClient(builder.Build(), interceptor.Funcs{
+		Create: func(ctx context.Context, inner client.WithWatch, object client.Object, options ...client.CreateOption) error {
+			object.SetCreationTimestamp(metav1.NewTime(time.Now().Truncate(time.Second))) // as API servers do
+			return inner.Create(ctx, object, options...)
+		},
+	})
 	for i := range records {
 		if err := exports.NewConfigMaps(made, made, api.DefaultNamespace).Store(context.Background(), &records[i]); err != nil {
 			return nil, err
