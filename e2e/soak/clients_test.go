@@ -18,8 +18,7 @@ import (
 
 // The rates and sizes of what clients do.
 const (
-	pace       = 8 * time.Millisecond // between the clients that come: they come whether others were served or not
-	streams    = 12                   // clients that stay
+	streams    = 12 // clients that stay
 	says       = 100 * time.Millisecond
 	answerTime = 8 * time.Second
 	bulkSize   = 3 << 20
@@ -41,10 +40,10 @@ func newClients(w *world, config *tls.Config) *clients {
 	return &clients{world: w, tls: config, payload: bytes.Repeat(line, bulkSize/len(line))}
 }
 
-// begin has clients come until ctx ends; wait for running then.
+// begin has clients come until ctx ends, whether others were served or not; wait for running then.
 func (c *clients) begin(ctx context.Context, random *rand.Rand) {
 	c.running.Go(func() {
-		for due := time.Now(); ctx.Err() == nil; due = due.Add(pace) {
+		for due := time.Now(); ctx.Err() == nil; due = due.Add(*pace) {
 			rest(ctx, time.Until(due))
 			c.come(random)
 		}

@@ -17,6 +17,7 @@ import (
 var (
 	duration = flag.Duration("soak", 8*time.Second, "for how long gateways work while things break")
 	seed     = flag.Uint64("soak-seed", 0, "of what happens when; 0: another one each time")
+	pace     = flag.Duration("soak-pace", 8*time.Millisecond, "between the clients that come; the race detector needs more")
 )
 
 // How often something breaks, and for how long. Short runs are in more of a hurry.
