@@ -34,3 +34,28 @@ func BenchmarkStep(b *testing.B) {
 		m.Step(now)
 	}
 }
+
+// BenchmarkStepOfTheGone draws conclusions for a hundred clusters that have said as many names as they may, and are gone.
+func BenchmarkStepOfTheGone(b *testing.B) {
+	now := time.Unix(0, 0)
+	m := crowd(now, 100, 2*health.MaxAgents)
+	for b.Loop() {
+		m.Step(now)
+	}
+}
+
+// crowd returns a machine to which every cluster said hello by so many names, one after another, each with an address of
+// its own; all are gone again.
+func crowd(now time.Time, clusters, names int) *health.Machine {
+	m := health.New(health.Options{}, now)
+	for cluster := range clusters {
+		for name := range names {
+			id := health.Agent{Cluster: "c" + strconv.Itoa(cluster), Node: "n" + strconv.Itoa(name)}
+			addr := netip.AddrFrom4([4]byte{10, byte(cluster), byte(name >> 8), byte(name)})
+			m.Hello(id, netip.AddrPortFrom(addr, 15445), now)
+			m.Gone(id, now)
+			now = now.Add(time.Millisecond)
+		}
+	}
+	return m
+}

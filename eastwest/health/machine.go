@@ -38,6 +38,10 @@ func (o Options) OrDefault() Options {
 	}
 }
 
+// MaxAgents is how many agents of one cluster are known, connected or not: as many as the table takes gateways of one. What a
+// member can make a machine keep, and do in each Step, is bounded by it, whatever names it gives to nodes.
+const MaxAgents = 64
+
 // Agent is that of a gateway: an observer.
 type Agent struct {
 	Cluster, Node string
@@ -70,7 +74,8 @@ type Machine struct {
 	options  Options
 	start    time.Time
 	agents   map[Agent]*agent
-	sorted   []witness // agents; anew when there are more or fewer
+	count    map[string]int // of agents, by cluster
+	sorted   []witness      // agents; anew when there are more or fewer
 	expected map[Gateway]bool
 	gateways map[Gateway]*gateway
 	lineup   int // how often gateways came or went
@@ -107,7 +112,7 @@ type cluster struct {
 // New returns a machine that knows nobody.
 func New(o Options, now time.Time) *Machine {
 	return &Machine{
-		options: o.OrDefault(), start: now, agents: map[Agent]*agent{}, expected: map[Gateway]bool{},
+		options: o.OrDefault(), start: now, agents: map[Agent]*agent{}, count: map[string]int{}, expected: map[Gateway]bool{},
 		gateways: map[Gateway]*gateway{}, lineup: 1, clusters: map[string]*cluster{}, well: map[string]bool{},
 	}
 }
@@ -120,14 +125,21 @@ func (m *Machine) Expect(gateways []Gateway) {
 	}
 }
 
-// Hello notes that an agent is connected, and where others reach its gateway; zero: they do not.
-func (m *Machine) Hello(id Agent, addr netip.AddrPort, now time.Time) {
+// Hello notes that an agent is connected, and where others reach its gateway; zero: they do not. False tells that nothing
+// was noted, since MaxAgents others of its cluster are connected. For a new one in the place of those, the one is forgotten
+// that has been gone for longest; first those that said goodbye.
+func (m *Machine) Hello(id Agent, addr netip.AddrPort, now time.Time) bool {
 	a := m.agents[id]
 	if a == nil {
+		if !m.room(id.Cluster) {
+			return false
+		}
 		a = &agent{}
 		m.agents[id], m.sorted = a, nil
+		m.count[id.Cluster]++
 	}
 	a.addr, a.connected, a.leaving, a.moved = addr, true, false, now
+	return true
 }
 
 // Report notes what a connected agent sees. It tells whether that may change a conclusion at once: else the next Step may
@@ -175,12 +187,10 @@ func (m *Machine) forget(now time.Time) {
 	for id, a := range m.agents {
 		there[id.Cluster] = there[id.Cluster] || a.connected && !a.leaving && now.Sub(a.moved) >= m.options.Fresh
 	}
-	before := len(m.agents)
-	maps.DeleteFunc(m.agents, func(id Agent, a *agent) bool {
-		return !a.connected && now.Sub(a.moved) >= m.options.Forget && (a.leaving || there[id.Cluster] || !a.addr.IsValid())
-	})
-	if len(m.agents) < before {
-		m.sorted = nil
+	for id, a := range m.agents {
+		if !a.connected && now.Sub(a.moved) >= m.options.Forget && (a.leaving || there[id.Cluster] || !a.addr.IsValid()) {
+			m.drop(id)
+		}
 	}
 }
 
