@@ -36,6 +36,8 @@ type KeeperOptions struct {
 	External string
 	// ClusterID returns the id in the clusterset of a KubeFedCluster by its name, once it is known.
 	ClusterID func(member string) (string, bool)
+	// Revoked is asked about each certificate of a cluster, which is made anew then; nil means that nothing was revoked.
+	Revoked RevokedFunc
 	// Wake makes the Keeper look at once, after a cluster has joined for example. nil means never.
 	Wake   <-chan struct{}
 	Log    logr.Logger
@@ -45,8 +47,8 @@ type KeeperOptions struct {
 
 // Keeper makes the authority when there is none and nobody else is to be it, replaces its intermediate and, when asked to,
 // its root, and keeps Secrets with certificates: one for the clients of each KubeFedCluster, and one for admins. They are
-// renewed when a third of their life is gone, and when the authority or the
-// id of the cluster has changed; they go with their KubeFedCluster. Secrets that it did not make are left alone. Only the
+// renewed when a third of their life is gone, when they were revoked, and when the authority or the id of the cluster has
+// changed; they go with their KubeFedCluster. Secrets that it did not make are left alone. Only the
 // leader runs it.
 type Keeper struct {
 	options KeeperOptions
@@ -152,7 +154,7 @@ func (k *Keeper) keepSecret(ctx context.Context, authority *Authority, want kept
 		return fmt.Errorf("secret %s is not Hansa's (it has no label %s=%s) and is left alone. Delete it, or give it another name",
 			where, RoleLabel, want.id.Role)
 	}
-	reason := stale(live, authority, id, k.options.Now())
+	reason := cmp.Or(stale(live, authority, id, k.options.Now()), k.revoked(live, want.id))
 	if reason == "" && owned(live, want.owner) {
 		return nil
 	}
@@ -196,6 +198,20 @@ func stale(secret *corev1.Secret, authority *Authority, id spiffeid.ID, now time
 	}
 	if _, _, err := x509svid.Verify(pair.Certificates, authority.bundle, x509svid.WithTime(now)); err != nil {
 		return "the authority has changed"
+	}
+	return ""
+}
+
+// revoked returns why the certificate in a Secret, which is not stale, has to be made anew: it was revoked, and the next one will
+// not be.
+func (k *Keeper) revoked(secret *corev1.Secret, id ID) string {
+	asked := k.options.Revoked
+	if asked == nil || id.Cluster == "" || len(secret.Data) == 0 {
+		return ""
+	}
+	pair, err := x509svid.Parse(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err == nil && asked(id.Cluster, Issued(pair.Certificates[0])) && !asked(id.Cluster, k.options.Now().Truncate(time.Second)) {
+		return "it was revoked"
 	}
 	return ""
 }

@@ -44,10 +44,7 @@ func (s services) newIdentities(watcher *exports.Watcher, address string) (*iden
 	host, namespace, log := s.mgr.GetClient(), s.options.Namespace, s.log.WithName("identity")
 	options := identity.ServerOptions{
 		Reader: host, Namespace: namespace, Hosts: hosts(address), External: s.options.CASecret, Log: log,
-		Revoked: func(cluster string, issued time.Time) bool {
-			snapshot, _ := watcher.Current()
-			return snapshot.Revoked(cluster, issued)
-		},
+		Revoked: revoked(watcher),
 	}
 	if workload != nil {
 		options.Source = workload
@@ -60,7 +57,7 @@ func (s services) newIdentities(watcher *exports.Watcher, address string) (*iden
 		return i, nil
 	}
 	keeper := identity.NewKeeper(identity.KeeperOptions{
-		Client: host, Namespace: namespace, ClusterID: watcher.ClusterID, External: s.options.CASecret, Log: log,
+		Client: host, Namespace: namespace, ClusterID: watcher.ClusterID, External: s.options.CASecret, Log: log, Revoked: options.Revoked,
 	})
 	tokens := &enrolment.Tokens{Client: host, Namespace: namespace, Log: log}
 	i.enrol = enrolment.NewServer(enrolment.Options{
@@ -69,6 +66,14 @@ func (s services) newIdentities(watcher *exports.Watcher, address string) (*iden
 	})
 	i.parts = append(i.parts, keeper, tokens)
 	return i, nil
+}
+
+// revoked tells whether certificates of a cluster are not good any more.
+func revoked(watcher *exports.Watcher) identity.RevokedFunc {
+	return func(cluster string, issued time.Time) bool {
+		snapshot, _ := watcher.Current()
+		return snapshot.Revoked(cluster, issued)
+	}
 }
 
 // joined tells whether a cluster is a member, by its id, once that is known.
