@@ -159,7 +159,7 @@ func TestAgentRevoked(t *testing.T) {
 		last := issued(t, agent)
 		agent.Hurry()
 		pass(time.Hour)
-		if state := agent.State(); state.Problem == nil || !strings.Contains(state.Problem.Error(), "is not joined") || !issued(t, agent).Equal(last) {
+		if state := agent.State(); state.Problem == nil || !strings.Contains(state.Problem.Error(), "or there is no cluster") || !issued(t, agent).Equal(last) {
 			t.Errorf("after it has left: %+v", state)
 		}
 	})

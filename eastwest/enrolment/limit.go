@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// maxBuckets is how many callers are told apart at a time. When there are more, those who called longest ago are forgotten,
-// and when nobody can be, new ones are refused: memory is bounded whoever calls.
+// maxBuckets is how many callers are told apart at a time. When there are more, those are forgotten who have their whole burst
+// again, and while there are none, new ones are refused: memory is bounded whoever calls.
 const maxBuckets = 4096
 
 // limiter lets each caller do something so many times at once, and then once per interval.
@@ -54,6 +54,33 @@ func (l *limiter) forget(now time.Time) bool {
 		}
 	}
 	return len(l.buckets) < before
+}
+
+// crowd lets so many in at a time by what they want.
+type crowd struct {
+	each int
+
+	mu     sync.Mutex
+	inside map[string]int
+}
+
+func newCrowd(each int) *crowd { return &crowd{each: each, inside: map[string]int{}} }
+
+// enter lets somebody in, or not. Who was let in has to leave.
+func (c *crowd) enter(wants string) (leave func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inside[wants] >= c.each {
+		return nil, false
+	}
+	c.inside[wants]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.inside[wants]--; c.inside[wants] == 0 {
+			delete(c.inside, wants)
+		}
+	}, true
 }
 
 // prefix6 is what one subscriber has of IPv6, so that nobody is many by using many addresses (RFC 6177).

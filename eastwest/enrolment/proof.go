@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/grpc/status"
 	authv1 "k8s.io/api/authentication/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -105,18 +106,30 @@ func (s *Server) proveByAccount(ctx context.Context, token, cluster string) (pro
 		return proof{}, deny(outcomeDenied, "with the token of a ServiceAccount, the cluster has to be named: its API server is asked")
 	}
 	if _, known := s.options.ClusterID(cluster); !known { // nobody is asked for whom a stranger names
-		return proof{}, deny(outcomeDenied, "cluster %q is not joined, or its id is not known yet", cluster)
+		return proof{}, badAccount(cluster, fmt.Sprintf("cluster %q is not joined, or its id is not known yet", cluster))
 	}
+	leave, ok := s.asked.enter(cluster)
+	if !ok {
+		return proof{}, deny(outcomeLimited, "the hub asks a cluster about as many tokens at a time as it may: try again")
+	}
+	defer leave()
 	username, uid, err := s.options.Reviewer.Review(ctx, cluster, token, []string{Audience})
 	switch {
 	case errors.Is(err, ErrNotAuthenticated):
-		return proof{}, deny(outcomeToken, "%s, says cluster %q; its audience has to be %q", ErrNotAuthenticated, cluster, Audience)
+		return proof{}, badAccount(cluster, fmt.Sprintf("cluster %q: %s", cluster, ErrNotAuthenticated))
 	case err != nil:
 		return proof{}, s.unavailable(fmt.Errorf("cluster %q: %w", cluster, err), "the hub could not ask the API server of the cluster")
 	case username != s.options.Account:
 		return proof{}, deny(outcomeDenied, "the token is that of another account than %s", s.options.Account)
 	}
 	return proof{cluster: cluster, what: "ServiceAccount token, account UID " + uid}, nil
+}
+
+// badAccount refuses the token of a ServiceAccount, for a reason that only the log has: strangers are not told which clusters
+// there are.
+func badAccount(cluster, why string) error {
+	return &denial{outcome: outcomeToken, why: why, status: status.Newf(codeOf[outcomeToken],
+		"%s, or there is no cluster %q whose id is known yet; the token has to be of that cluster and for the audience %q", ErrNotAuthenticated, cluster, Audience)}
 }
 
 // AccountName returns how API servers call the ServiceAccount of agents in a namespace.

@@ -30,6 +30,9 @@ type Limits struct {
 	// (1 s): all nodes of a cluster may come from one address. A source is an IPv4 address or a /64 of IPv6.
 	Burst    int
 	Interval time.Duration
+	// PerCluster is how many tokens of ServiceAccounts one cluster is asked about at a time (8): one that answers slowly keeps
+	// nobody else waiting, and strangers do not overwhelm it.
+	PerCluster int
 	// Connections and PerSource limit open connections of strangers, in all (256) and by source (16).
 	Connections, PerSource int
 	// Timeout is how long one call may take (10 s), and how long a handshake.
@@ -46,6 +49,7 @@ const (
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		Calls: cmp.Or(l.Calls, 32), Burst: cmp.Or(l.Burst, 60), Interval: cmp.Or(l.Interval, time.Second),
+		PerCluster:  cmp.Or(l.PerCluster, 8),
 		Connections: cmp.Or(l.Connections, 256), PerSource: cmp.Or(l.PerSource, 16), Timeout: cmp.Or(l.Timeout, 10*time.Second),
 	}
 }
@@ -76,8 +80,9 @@ type Options struct {
 // Server gives certificates. Every replica of a hub runs one.
 type Server struct {
 	options   Options
-	strangers gate // to first certificates, by source address
-	holders   gate // to renewals, by identity
+	strangers gate   // to first certificates, by source address
+	holders   gate   // to renewals, by identity
+	asked     *crowd // clusters, about tokens, by their names
 	metrics   metrics
 }
 
@@ -99,6 +104,7 @@ func NewServer(o Options) *Server {
 		options:   o,
 		strangers: gate{newLimiter(o.Limits.Burst, o.Limits.Interval, o.Now), make(chan struct{}, o.Limits.Calls)},
 		holders:   gate{newLimiter(renewBurst, renewInterval, o.Now), make(chan struct{}, renewCalls)},
+		asked:     newCrowd(o.Limits.PerCluster),
 		metrics:   newMetrics(),
 	}
 }
@@ -134,12 +140,13 @@ func (s *Server) Collectors() []prometheus.Collector { return []prometheus.Colle
 type denial struct {
 	outcome string
 	status  *status.Status
+	why     string // for the log, where callers may not know; empty: what they are told
 }
 
 func (d *denial) Error() string { return d.status.Message() }
 
 func deny(outcome, format string, args ...any) error {
-	return &denial{outcome, status.Newf(codeOf[outcome], format, args...)}
+	return &denial{outcome: outcome, status: status.Newf(codeOf[outcome], format, args...)}
 }
 
 // unavailable logs what went wrong here. A stranger is not told more than that something did.
@@ -212,11 +219,11 @@ func (s *Server) serve(ctx context.Context, by call, do func(context.Context) (g
 	}
 	var denied *denial
 	if !errors.As(err, &denied) {
-		denied = &denial{outcomeUnavailable, status.FromContextError(err)}
+		denied = &denial{outcome: outcomeUnavailable, status: status.FromContextError(err)}
 	}
 	s.metrics.count(by.name, by.proof, denied.outcome)
 	if denied.outcome != outcomeLimited { // whoever calls too often does not fill the log either
-		s.options.Log.Info("Gave no certificate", "call", by.name, "proof", by.proof, "from", by.from, "reason", denied.Error())
+		s.options.Log.Info("Gave no certificate", "call", by.name, "proof", by.proof, "from", by.from, "reason", cmp.Or(denied.why, denied.Error()))
 	}
 	return nil, denied.status.Err()
 }

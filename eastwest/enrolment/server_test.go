@@ -126,7 +126,7 @@ func TestEnroll(t *testing.T) {
 		"AccountElse":    {reason: "The token of another cluster's agent.", ask: account("m2.example", goodToken+" in m1.example"), code: "Unauthenticated", message: "not good", outcome: "bad_token"},
 		"AccountOther":   {reason: "A pod of somebody else in the cluster.", ask: account("m1.example", "other"), code: "PermissionDenied", message: "another account", outcome: "denied"},
 		"AccountAway":    {reason: "Its API server does not answer: what went wrong is in the log, not in the answer.", ask: account("m1.example", "broken"), code: "Unavailable", message: "could not ask the API server of the cluster: try again", outcome: "unavailable"},
-		"AccountUnknown": {reason: "Nobody is asked for a stranger.", ask: account("m9.example", goodToken+" in m9.example"), code: "PermissionDenied", message: "is not joined", outcome: "denied"},
+		"AccountUnknown": {reason: "Nobody is asked for a stranger.", ask: account("m9.example", goodToken+" in m9.example"), code: "Unauthenticated", message: "not good", outcome: "bad_token"},
 		"AccountUnnamed": {reason: "Whom should the hub ask?", ask: account("", goodToken+" in m1.example"), code: "PermissionDenied", message: "has to be named", outcome: "denied"},
 		"NoAccounts":     {reason: "A hub that takes none.", options: func(o *enrolment.Options) { o.Reviewer = nil }, ask: account("m1.example", goodToken+" in m1.example"), code: "PermissionDenied", message: "takes no tokens of ServiceAccounts", outcome: "denied"},
 		"NoAuthority":    {reason: "The hub has just started.", options: func(o *enrolment.Options) { o.Issuer = identity.NewServer(identity.ServerOptions{}) }, ask: with(none), code: "Unavailable", message: "cannot sign", outcome: "unavailable"},
