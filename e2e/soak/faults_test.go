@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -54,6 +55,11 @@ func (c *chaos) happen() {
 	f := c.fresh[0]
 	c.fresh = c.fresh[1:]
 	c.world.books.note(f.name)
+	watchdog := time.AfterFunc(2*patience, func() {
+		debug.SetTraceback("all")
+		panic(f.name + " does not end")
+	})
+	defer watchdog.Stop()
 	if err := f.do(c); err != nil {
 		c.t.Errorf("%s: %v", f.name, err)
 	}
