@@ -3,6 +3,7 @@ package agents_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hansa-dev/hansa/eastwest/agents"
 	"github.com/hansa-dev/hansa/eastwest/agents/agentpb"
+	"github.com/hansa-dev/hansa/eastwest/health"
 	"github.com/hansa-dev/hansa/eastwest/identity"
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
@@ -190,6 +192,56 @@ func make1025() []*agentpb.Sight {
 		sights[i] = &agentpb.Sight{Cluster: "b", Address: "192.0.2.1:1"}
 	}
 	return sights
+}
+
+// Gateways that are gone hold no places that others of their cluster need, whatever their names are: those that are connected
+// are told of, and no more than the table takes.
+func TestTheGoneMakeRoom(t *testing.T) {
+	h := newHub(t, nil)
+	conn := h.dial(spiffe("a", identity.RoleGateway))
+	connect := func(node string, n int) (end context.CancelFunc, err error) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		stream, err := agentpb.Connect(ctx, conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		greet := &agentpb.Hello{Node: node, Outside: netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}).String(), Tunnel: 15445}
+		if err := stream.Send(&agentpb.AgentMessage{Message: &agentpb.AgentMessage_Hello{Hello: greet}}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		return cancel, err
+	}
+	come := func(node string, n int) context.CancelFunc {
+		for { // until the hub has heard that those before are gone
+			end, err := connect(node, n)
+			if err == nil {
+				return end
+			}
+			end()
+			if status.Code(err) != codes.ResourceExhausted {
+				t.Fatalf("%s: %v", node, err)
+			}
+		}
+	}
+	begin := time.Now()
+	for n := range 2 * health.MaxAgents {
+		come(fmt.Sprintf("a%03d", n), n)()
+	}
+	for n := range health.MaxAgents {
+		defer come(fmt.Sprintf("z%03d", n), 128+n)()
+	}
+	if took := time.Since(begin); took > patience/2 {
+		t.Errorf("it took %v: those that are gone are noticed by their silence only", took)
+	}
+	h.until("being those that are connected", "a", func(o agents.Observed) bool {
+		return len(o.Gateways) == health.MaxAgents && o.Gateways[0].Node == "z000" && o.Gateways[health.MaxAgents-1].Node == "z063"
+	})
+	end, err := connect("y", 1)
+	defer end()
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more than there may be: %v", err)
+	}
 }
 
 // The newest stream of an agent counts.

@@ -231,7 +231,7 @@ func (s *Server) expect() <-chan struct{} {
 func (s *Server) conclude(now time.Time) time.Time {
 	s.mu.Lock()
 	next := s.machine.Step(now)
-	maps.DeleteFunc(s.agents, func(id health.Agent, a *agent) bool { return a.stream == nil && !s.machine.Knows(id) })
+	s.forget()
 	changed := map[string]Observed{}
 	clusters := s.machine.Clusters()
 	for id := range s.observed {

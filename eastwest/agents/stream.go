@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -155,6 +156,8 @@ func (s *Server) greet(wire agentpb.ConnectServer, st *stream, messages <-chan h
 		return health.Agent{}, errSilent
 	case <-st.ended:
 		return health.Agent{}, st.why
+	case <-wire.Context().Done():
+		return health.Agent{}, status.FromContextError(wire.Context().Err()).Err()
 	}
 	if m.err != nil {
 		return health.Agent{}, m.err
@@ -167,7 +170,9 @@ func (s *Server) greet(wire agentpb.ConnectServer, st *stream, messages <-chan h
 		return health.Agent{}, status.Error(codes.InvalidArgument, err.Error())
 	}
 	id := health.Agent{Cluster: st.cluster, Node: hello.Node}
-	s.greeted(id, hello, st)
+	if err := s.greeted(id, hello, st); err != nil {
+		return health.Agent{}, err
+	}
 	welcome := &agentpb.HubMessage{Message: &agentpb.HubMessage_Welcome{Welcome: &agentpb.Welcome{Hub: s.options.Name}}}
 	if err := wire.Send(welcome); err != nil {
 		s.gone(id, st)
@@ -176,13 +181,18 @@ func (s *Server) greet(wire agentpb.ConnectServer, st *stream, messages <-chan h
 	return id, nil
 }
 
-// greeted notes who is connected by a stream. An older stream of the same agent ends.
-func (s *Server) greeted(id health.Agent, hello Hello, st *stream) {
+// greeted notes who is connected by a stream. An older stream of the same agent ends. The error says that there are too many.
+func (s *Server) greeted(id health.Agent, hello Hello, st *stream) error {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.machine.Hello(id, hello.tunnelAddr(), now) {
+		s.metrics.refused.Inc()
+		return status.Errorf(codes.ResourceExhausted, "%d gateways of cluster %s are connected: more are not taken", health.MaxAgents, id.Cluster)
+	}
 	a := s.agents[id]
 	if a == nil {
+		s.forget() // the machine may have forgotten one for this one
 		a = &agent{}
 		s.agents[id] = a
 	}
@@ -194,8 +204,13 @@ func (s *Server) greeted(id health.Agent, hello Hello, st *stream) {
 		s.options.Log.Info("The agent of a gateway is connected", "cluster", id.Cluster, "node", id.Node, "outside", addrText(hello.Outside), "tunnel", hello.Tunnel)
 	}
 	a.hello, a.stream, a.leaving = hello, st, false
-	s.machine.Hello(id, hello.tunnelAddr(), now)
 	s.wakeUp()
+	return nil
+}
+
+// forget drops agents that are gone and that the machine has forgotten. The lock is held.
+func (s *Server) forget() {
+	maps.DeleteFunc(s.agents, func(id health.Agent, a *agent) bool { return a.stream == nil && !s.machine.Knows(id) })
 }
 
 // gone notes that an agent is not connected any more, unless it is by another stream.
@@ -242,6 +257,8 @@ func (s *Server) converse(wire agentpb.ConnectServer, st *stream, id health.Agen
 			return errSilent
 		case <-st.ended:
 			return st.why
+		case <-ctx.Done(): // then hear may have ended without a word
+			return status.FromContextError(ctx.Err()).Err()
 		}
 	}
 }
@@ -272,7 +289,7 @@ func (s *Server) take(id health.Agent, st *stream, m *agentpb.AgentMessage) erro
 		if hello.Node != id.Node {
 			return fmt.Errorf("the agent of node %s cannot become that of node %s; connect again", id.Node, hello.Node)
 		}
-		s.greeted(id, hello, st)
+		return s.greeted(id, hello, st)
 	case *agentpb.AgentMessage_Report:
 		report, err := readReport(said.Report)
 		if err != nil {
