@@ -19,7 +19,14 @@ type ResetError struct{ Cause error }
 
 func (r *ResetError) Error() string { return "the stream was reset: " + r.Cause.Error() }
 
-func (r *ResetError) Unwrap() error { return r.Cause }
+// Unwrap returns the cause, unless that is the end of the tunnel's own connection: nobody may take that for the end of the
+// stream, which io.EOF stands for.
+func (r *ResetError) Unwrap() error {
+	if errors.Is(r.Cause, io.EOF) {
+		return nil
+	}
+	return r.Cause
+}
 
 // maxChunk is how much of a stream is sent in one frame, so that streams take turns.
 const maxChunk = 32 << 10
