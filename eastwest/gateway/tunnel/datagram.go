@@ -16,7 +16,7 @@ import (
 // How many datagrams wait for whoever reads them, and how many octets: what comes then pushes the oldest out.
 const (
 	waitingDatagrams = 256
-	waitingOctets    = 1 << 20
+	waitingOctets    = 256 << 10
 )
 
 // datagrams is a stream of datagrams: each is sent as length(2) and that many octets.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -35,7 +34,11 @@ type ServerOptions struct {
 
 	Tunnels int // of one cluster: 256
 	Streams int // in one tunnel; more are refused: 2048
-	InAll   int // streams of all tunnels; more are refused: 32768
+	// PerCluster and InAll are how many streams of one cluster, and of all, may be open or about to be; more are refused. Each
+	// may hold 256 KiB that nobody has read, one of datagrams 512 KiB. With WindowMemory that is at most 2304 MiB for streams of
+	// bytes, or 4352 MiB if all are of datagrams; for one cluster, half of what is not WindowMemory: 4096 and 8192
+	PerCluster, InAll int
+	MaxAge            time.Duration // of a tunnel; then it takes no new streams, and ends with its last one: 24 h
 
 	Heartbeat    time.Duration // 250 ms
 	Dead         time.Duration // of silence, after which a tunnel is dead: 1 s
@@ -57,7 +60,9 @@ func (o ServerOptions) orDefault() ServerOptions {
 	o.Recheck = cmp.Or(o.Recheck, time.Minute)
 	o.Tunnels = cmp.Or(o.Tunnels, 256)
 	o.Streams = cmp.Or(o.Streams, 2048)
-	o.InAll = cmp.Or(o.InAll, 32768)
+	o.PerCluster = cmp.Or(o.PerCluster, 4096)
+	o.InAll = cmp.Or(o.InAll, 8192)
+	o.MaxAge = cmp.Or(o.MaxAge, 24*time.Hour)
 	o.Heartbeat = cmp.Or(o.Heartbeat, 250*time.Millisecond)
 	o.Dead = cmp.Or(o.Dead, time.Second)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 30*time.Second)
@@ -75,7 +80,7 @@ type Server struct {
 	meters   *meters
 	entrance entrance
 	refusals map[refusal]*atomic.Uint64
-	streams  atomic.Int64 // that are served
+	crowd    crowd // streams that are served, or wait for their open frame
 	draining atomic.Bool
 	running  sync.WaitGroup
 
@@ -97,6 +102,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 	return &Server{
 		options: o, tls: config, budget: budget{limit: o.WindowMemory}, meters: newMeters("server"),
 		entrance: newEntrance(o.Handshakes, o.PerSource), sessions: map[*session]bool{}, clusters: map[string]int{}, refusals: newRefusals(),
+		crowd: crowd{total: o.InAll, perCluster: o.PerCluster, clusters: map[string]int{}},
 	}, nil
 }
 
@@ -133,27 +139,13 @@ func (s *Server) drain() {
 	var left sync.WaitGroup
 	for _, each := range s.all() {
 		each.goAway()
-		left.Go(func() { each.leaveTo(s.options.DrainTimeout) })
+		left.Go(func() {
+			over := time.NewTimer(s.options.DrainTimeout)
+			defer over.Stop()
+			each.leaveTo(over.C)
+		})
 	}
 	left.Wait()
-}
-
-// leaveTo lets the other side end the session when it has no more streams, because what it ends, it has read to the end.
-func (s *session) leaveTo(patience time.Duration) {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-s.drained():
-		timer.Reset(min(patience, s.timing.dead))
-		select {
-		case <-s.done:
-		case <-timer.C:
-			s.finish(errClosed)
-		}
-	case <-s.done:
-	case <-timer.C:
-		s.end(errClosed)
-	}
 }
 
 func (s *Server) all() []*session {
@@ -283,6 +275,7 @@ func (s *Server) enter(conn net.Conn, o sessionOptions) (*session, refusal, erro
 func (s *Server) serve(ctx context.Context, each *session) {
 	// What is found out from here on, Recheck tells this tunnel; what was found out since the handshake, nobody has.
 	err := each.recheck()
+	s.running.Go(func() { each.age(s.options.MaxAge) })
 	for err == nil {
 		var mux *yamux.Stream
 		if mux, err = each.mux.AcceptStream(); err == nil {
@@ -303,35 +296,6 @@ func (s *Server) serve(ctx context.Context, each *session) {
 	delete(s.sessions, each)
 	if s.clusters[each.peer.Cluster]--; s.clusters[each.peer.Cluster] == 0 {
 		delete(s.clusters, each.peer.Cluster)
-	}
-}
-
-// open answers one stream.
-func (s *Server) open(ctx context.Context, each *session, t *stream) {
-	defer s.streams.Add(-1)
-	defer each.serving.Add(-1)
-	inAll, inTunnel := s.streams.Add(1), each.serving.Add(1)
-	_ = t.SetReadDeadline(time.Now().Add(s.options.OpenTimeout))
-	r, err := readOpen(t)
-	in := &incoming{stream: t, datagrams: r.Datagrams, traffic: each.traffic}
-	if err == nil {
-		err = t.SetReadDeadline(time.Time{})
-	}
-	switch {
-	case err != nil:
-		in.answer(NotUnderstood, err.Error())
-		_, _ = io.CopyN(io.Discard, t, openMaximum) // so that there is no reset before the answer was read
-		t.closeLater()
-	case s.draining.Load():
-		in.Refuse(Draining, "this gateway is about to leave")
-	case inAll > int64(s.options.InAll) || inTunnel > int64(s.options.Streams):
-		in.Refuse(Busy, "this gateway has as many streams as it may")
-	default:
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		t.tell(cancel)
-		s.options.Handler.Serve(ctx, each.peer, each.proof.issued, r, in)
-		in.Refuse(Internal, "nobody answered")
 	}
 }
 
