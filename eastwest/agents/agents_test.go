@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -141,18 +142,33 @@ func TestInvalidMessages(t *testing.T) {
 	say := func(h *agentpb.Hello) *agentpb.AgentMessage {
 		return &agentpb.AgentMessage{Message: &agentpb.AgentMessage_Hello{Hello: h}}
 	}
+	outside := func(addr string) *agentpb.AgentMessage {
+		return say(&agentpb.Hello{Node: "a", Outside: addr, Tunnel: 15445})
+	}
 	tests := map[string]struct {
 		reason string
 		first  bool
 		m      *agentpb.AgentMessage
 		want   string
 	}{
-		"no hello":         {"who it is comes first", true, report(&agentpb.Report{}), "has to be a Hello"},
-		"no node":          {"gateways are told apart by it", true, say(&agentpb.Hello{}), "no name of a node"},
-		"a strange node":   {"it is printed and logged", true, say(&agentpb.Hello{Node: "a\nb"}), "no name of a node"},
-		"a strange port":   {"", true, say(&agentpb.Hello{Node: "a", Tunnel: 70000}), "no port 70000"},
-		"a name":           {"names are not looked up", true, say(&agentpb.Hello{Node: "a", Outside: "example.org"}), "no IP address"},
-		"unspecified":      {"", true, say(&agentpb.Hello{Node: "a", Inside: "0.0.0.0"}), "nobody is reached"},
+		"no hello":       {"who it is comes first", true, report(&agentpb.Report{}), "has to be a Hello"},
+		"no node":        {"gateways are told apart by it", true, say(&agentpb.Hello{}), "no name of a node"},
+		"a strange node": {"it is printed and logged", true, say(&agentpb.Hello{Node: "a\nb"}), "no name of a node"},
+		"a strange port": {"", true, say(&agentpb.Hello{Node: "a", Tunnel: 70000}), "no port 70000"},
+		"a name":         {"names are not looked up", true, say(&agentpb.Hello{Node: "a", Outside: "example.org"}), "no IP address"},
+		"unspecified":    {"", true, say(&agentpb.Hello{Node: "a", Inside: "0.0.0.0"}), "nobody is reached"},
+		"unspecified, mapped": {
+			"it is 0.0.0.0", true, say(&agentpb.Hello{Node: "a", Inside: "::ffff:0.0.0.0"}), "nobody is reached at 0.0.0.0",
+		},
+		"loopback":         {"all others would dial themselves", true, outside("127.0.0.1"), "nobody elsewhere is reached at 127.0.0.1"},
+		"loopback, IPv6":   {"", true, outside("::1"), "nobody elsewhere"},
+		"loopback, mapped": {"", true, outside("::ffff:127.1.2.3"), "nobody elsewhere"},
+		"link-local":       {"it differs from link to link; clouds have their secrets there", true, outside("169.254.169.254"), "nobody elsewhere"},
+		"link-local, IPv6": {"", true, outside("fe80::1"), "nobody elsewhere"},
+		"a zone":           {"", true, outside("fe80::1%eth0"), "nobody is reached"},
+		"multicast":        {"", true, outside("224.0.0.1"), "nobody is reached"},
+		"broadcast":        {"", true, outside("255.255.255.255"), "nobody is reached"},
+		"outside, no host": {"", true, outside("0.0.0.0"), "nobody is reached"},
 		"another node":     {"it is another agent", false, say(&agentpb.Hello{Node: "other"}), "cannot become"},
 		"too many sights":  {"a hub keeps them all", false, report(&agentpb.Report{Sights: make1025()}), "1025 sights"},
 		"a strange target": {"", false, report(&agentpb.Report{Sights: []*agentpb.Sight{{Cluster: "b", Address: "x:1"}}}), "no address and port"},
@@ -186,6 +202,24 @@ func TestInvalidMessages(t *testing.T) {
 	}
 }
 
+// Ports that are 0 are none: nobody is sent to them, and nobody judges them.
+func TestNoPorts(t *testing.T) {
+	h := newHub(t, nil)
+	runAgent(t, "a", 1, []string{h.addr}, func(o *agents.Options) {
+		o.Hello = func() agents.Hello {
+			return agents.Hello{Node: "n", Outside: tunnelOf(1).Addr(), Inside: netip.MustParseAddr("10.0.0.1")}
+		}
+	})
+	b := runAgent(t, "b", 2, []string{h.addr}, nil)
+	none := sight("a", 1, clusterset.Up)
+	none.Addr = netip.AddrPortFrom(none.Addr.Addr(), 0)
+	b.peers.see(none)
+	o := h.until("coming", "a", func(o agents.Observed) bool { return len(o.Gateways) == 1 })
+	if g := o.Gateways[0]; g.Addr.IsValid() || g.Port != 0 || g.Tunnel != 0 || g.Inside != netip.MustParseAddr("10.0.0.1") || o.Seen != nil {
+		t.Errorf("observed %+v; others reach it at no port, so at no address", o)
+	}
+}
+
 func make1025() []*agentpb.Sight {
 	sights := make([]*agentpb.Sight, 1025)
 	for i := range sights {
@@ -206,10 +240,10 @@ func TestTheGoneMakeRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		greet := &agentpb.Hello{Node: node, Outside: netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}).String(), Tunnel: 15445}
-		if err := stream.Send(&agentpb.AgentMessage{Message: &agentpb.AgentMessage_Hello{Hello: greet}}); err != nil {
+		if err := stream.Send(&agentpb.AgentMessage{Message: &agentpb.AgentMessage_Hello{Hello: greet}}); err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
-		_, err = stream.Recv()
+		_, err = stream.Recv() // says why sending failed
 		return cancel, err
 	}
 	come := func(node string, n int) context.CancelFunc {

@@ -40,6 +40,12 @@ func readHello(m *agentpb.Hello) (Hello, error) {
 	if h.Outside, err = readAddr(m.GetOutside()); err != nil {
 		return Hello{}, fmt.Errorf("the address at which other clusters reach the gateway: %w", err)
 	}
+	if h.Outside.IsLoopback() || h.Outside.IsLinkLocalUnicast() {
+		return Hello{}, fmt.Errorf("the address at which other clusters reach the gateway: nobody elsewhere is reached at %s; see --outside-address", h.Outside)
+	}
+	if h.Passthrough == 0 && h.Tunnel == 0 {
+		h.Outside = netip.Addr{} // nobody is to dial what takes nothing
+	}
 	if h.Inside, err = readAddr(m.GetInside()); err != nil {
 		return Hello{}, fmt.Errorf("the address at which pods reach the gateway: %w", err)
 	}
@@ -52,13 +58,15 @@ func readAddr(text string) (netip.Addr, error) {
 		return netip.Addr{}, nil
 	}
 	addr, err := netip.ParseAddr(text)
-	switch {
-	case err != nil:
+	if err != nil {
 		return netip.Addr{}, fmt.Errorf("%q is no IP address", printable(text, maxLabel))
-	case addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast():
+	}
+	zone := addr.Zone() != ""
+	addr = addr.WithZone("").Unmap()
+	if zone || addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return netip.Addr{}, fmt.Errorf("nobody is reached at %s", addr)
 	}
-	return addr.Unmap(), nil
+	return addr, nil
 }
 
 // readReport returns what a Report says to the machine of verdicts, or what is wrong with it. What people read of it is made

@@ -10,7 +10,8 @@ import (
 	"github.com/hansa-dev/hansa/federation/clusterset"
 )
 
-// Hello is what an agent says of itself. Addresses that are zero, and ports that are 0, are not there.
+// Hello is what an agent says of itself. Addresses that are zero, and ports that are 0, are not there. Outside is refused if
+// it is loopback, link-local, multicast or unspecified: all other gateways would dial it. Without any port it is none.
 type Hello struct {
 	Node, Version string
 	Outside       netip.Addr // at which other clusters reach the gateway
