@@ -18,32 +18,51 @@ import (
 	"github.com/hansa-dev/hansa/eastwest/identity"
 )
 
-// TestRefusedConnections has all kinds of strangers knock.
+// TestRefusedConnections has all kinds of strangers knock at a gateway as it really is.
 func TestRefusedConnections(t *testing.T) {
 	p, other := newPKI(t), newPKI(t)
-	speaks := func(c *tls.Config, protocols ...string) *tls.Config { c.NextProtos = protocols; return c }
-	none := speaks(p.gateway("m1"), tunnel.Protocol)
-	none.Certificates = nil
-	old := speaks(p.gateway("m1"), tunnel.Protocol)
+	// shows is the configuration of somebody who does not care whom they have reached.
+	shows := func(p *pki, who identity.ID, lifetime time.Duration, protocols ...string) *tls.Config {
+		peering, _ := p.peering(who, lifetime)
+		config := peering.PeerConfig("m2")
+		config.NextProtos, config.VerifyConnection = protocols, nil
+		return config
+	}
+	m1 := identity.ClusterID(domain, "m1", identity.RoleGateway)
+	none := shows(p, m1, 0, tunnel.Protocol)
+	none.GetClientCertificate = nil
+	old := shows(p, m1, 0, tunnel.Protocol)
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	before := func(t time.Time) identity.RevokedFunc {
+		return func(cluster string, issued time.Time) bool { return cluster == "m1" && issued.Before(t) }
+	}
 	for name, tc := range map[string]struct {
-		reason string
-		config *tls.Config
-		say    string
-		want   string
+		reason  string
+		config  *tls.Config
+		say     string
+		revoked identity.RevokedFunc
+		want    string // empty: it is let in
 	}{
+		"Good":        {reason: "The others differ from this in one thing.", config: shows(p, m1, 0, tunnel.Protocol)},
 		"Plaintext":   {reason: "Nothing is said in the clear.", say: "GET / HTTP/1.1\r\n\r\n", want: "plaintext"},
-		"OtherALPN":   {reason: "A connection for something else came to the wrong port.", config: speaks(p.gateway("m1"), "h2"), want: "protocol"},
-		"NoALPN":      {reason: "So did one that does not say what it is for.", config: p.gateway("m1"), want: "protocol"},
-		"WrongCA":     {reason: "Signed by somebody else.", config: speaks(other.gateway("m1"), tunnel.Protocol), want: "wrong_ca"},
-		"Role":        {reason: "The right authority, but no gateway.", config: speaks(p.config(identity.ClusterID(domain, "m1", identity.RoleClient)), tunnel.Protocol), want: "wrong_identity"},
-		"Admin":       {reason: "Nor is an admin one.", config: speaks(p.config(identity.AdminID(domain)), tunnel.Protocol), want: "wrong_identity"},
+		"OtherALPN":   {reason: "A connection for something else came to the wrong port.", config: shows(p, m1, 0, "h2"), want: "protocol"},
+		"NoALPN":      {reason: "So did one that does not say what it is for.", config: shows(p, m1, 0), want: "protocol"},
+		"WrongCA":     {reason: "Signed by somebody else.", config: shows(other, m1, 0, tunnel.Protocol), want: "wrong_ca"},
+		"Expired":     {reason: "It was good once.", config: shows(p, m1, time.Nanosecond, tunnel.Protocol), want: "expired"},
+		"Revoked":     {reason: "It was issued before those of its cluster were revoked.", config: shows(p, m1, 0, tunnel.Protocol), revoked: before(time.Now().Add(time.Hour)), want: "revoked"},
+		"Renewed":     {reason: "It was issued after that.", config: shows(p, m1, 0, tunnel.Protocol), revoked: before(time.Now().Add(-time.Hour))},
+		"Role":        {reason: "The right authority, but no gateway.", config: shows(p, identity.ClusterID(domain, "m1", identity.RoleClient), 0, tunnel.Protocol), want: "wrong_identity"},
+		"Admin":       {reason: "Nor is an admin one.", config: shows(p, identity.AdminID(domain), 0, tunnel.Protocol), want: "wrong_identity"},
 		"Certificate": {reason: "Everybody shows who they are.", config: none, want: "no_certificate"},
 		"TLS12":       {reason: "TLS 1.3 and nothing before.", config: old, want: "protocol"},
 		"Leaves":      {reason: "Somebody who hangs up is counted, too.", say: "-", want: "broken_off"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, p, accepting(echo), nil)
+			own, _ := p.peering(identity.ClusterID(domain, "m2", identity.RoleGateway), 0)
+			own.Revoked = tc.revoked
+			s := serve(t, p, accepting(echo), func(o *tunnel.ServerOptions) {
+				o.TLS, o.Identify, o.Revoked = own.ServerConfig(), own.Identify, own.Revoked
+			})
 			raw, err := net.Dial("tcp", s.server.Addr().String())
 			if err != nil {
 				t.Fatal(err)
@@ -53,13 +72,18 @@ func TestRefusedConnections(t *testing.T) {
 			conn := raw
 			switch tc.say {
 			case "":
-				tc.config.VerifyConnection = nil
 				conn = tls.Client(raw, tc.config)
 				_ = conn.(*tls.Conn).Handshake()
 			case "-":
 				_ = raw.(*net.TCPConn).CloseWrite()
 			default:
 				_, _ = io.WriteString(raw, tc.say)
+			}
+			if tc.want == "" {
+				if _, err := conn.Read(make([]byte, 1)); err != nil {
+					t.Errorf("%s\nit is refused: %v", tc.reason, err)
+				}
+				return
 			}
 			if n, err := io.Copy(io.Discard, conn); n > 0 && tc.config != nil {
 				t.Errorf("%s\n%d octets were sent, %v", tc.reason, n, err)
