@@ -12,6 +12,9 @@
 // and there is nothing that could be lost or delivered twice. Ways that did not win are reset. The exception is a service
 // whose policy has FirstFlight: what its client says at once goes with the request, on one way at a time.
 //
+// A service with session affinity ClientIP has a client's connections go the same way while that is usable: the same pod, or
+// the same gateway of another cluster, where all clients of this one have one pod, since nobody says there who they are.
+//
 // Ways that fail, or lose against others, are left out for a while (package route), so that the next connections do not
 // wait for them. Second ways are bounded by a budget, connections by limits, every wait by a time.
 //
