@@ -233,14 +233,8 @@ func (s *Server) conclude(now time.Time) time.Time {
 	next := s.machine.Step(now)
 	s.forget()
 	changed := map[string]Observed{}
-	clusters := s.machine.Clusters()
-	for id := range s.observed {
-		if !slices.Contains(clusters, id) {
-			clusters = append(clusters, id) // it is gone
-		}
-	}
-	for _, id := range clusters {
-		o, was := s.observe(id, now), s.observed[id]
+	for id, p := range s.parts() {
+		o, was := s.observe(id, p, now), s.observed[id]
 		if o.equal(was) {
 			continue
 		}
@@ -263,8 +257,40 @@ func (s *Server) conclude(now time.Time) time.Time {
 
 func orUnknown(h clusterset.Health) string { return cmp.Or(string(h), "Unknown") }
 
+// part is what there is of one cluster.
+type part struct {
+	gateways []health.Gateway
+	agents   []*agent
+}
+
+// parts returns what there is by cluster, also for those that were told of and are gone. The lock is held.
+func (s *Server) parts() map[string]*part {
+	parts := map[string]*part{}
+	of := func(cluster string) *part {
+		if parts[cluster] == nil {
+			parts[cluster] = &part{}
+		}
+		return parts[cluster]
+	}
+	for _, id := range s.machine.Clusters() {
+		of(id)
+	}
+	for id := range s.observed {
+		of(id)
+	}
+	for _, g := range s.machine.Gateways() {
+		p := of(g.Cluster)
+		p.gateways = append(p.gateways, g)
+	}
+	for id, a := range s.agents {
+		p := of(id.Cluster)
+		p.agents = append(p.agents, a)
+	}
+	return parts
+}
+
 // observe puts together what is known of a cluster. The lock is held.
-func (s *Server) observe(cluster string, now time.Time) Observed {
+func (s *Server) observe(cluster string, p *part, now time.Time) Observed {
 	verdict, held := s.machine.OfCluster(cluster)
 	o := Observed{DataPlane: verdict.Health}
 	healthOf := func(addr netip.AddrPort) clusterset.Health {
@@ -274,22 +300,19 @@ func (s *Server) observe(cluster string, now time.Time) Observed {
 		}
 		return v.Health
 	}
-	for _, g := range s.machine.Gateways() {
-		if h := healthOf(g.Addr); g.Cluster == cluster && h != clusterset.Unknown {
+	for _, g := range p.gateways {
+		if h := healthOf(g.Addr); h != clusterset.Unknown {
 			if o.Seen == nil {
 				o.Seen = map[netip.AddrPort]clusterset.Health{}
 			}
 			o.Seen[g.Addr] = h
 		}
 	}
-	if !s.listed(cluster, now) {
+	if !s.listed(p, now) {
 		return o
 	}
-	for id, a := range s.agents {
+	for _, a := range p.agents {
 		h := a.hello
-		if id.Cluster != cluster {
-			continue
-		}
 		if o.Gateways == nil {
 			o.Gateways = []clusterset.Gateway{}
 		}
@@ -309,18 +332,16 @@ func (s *Server) observe(cluster string, now time.Time) Observed {
 
 // listed tells whether what agents of a cluster said is all that there is. A hub that has just started has heard from some
 // only: what its table knows of the others is not to be lost until they come. The lock is held.
-func (s *Server) listed(cluster string, now time.Time) bool {
+func (s *Server) listed(p *part, now time.Time) bool {
 	if now.Sub(s.begun) >= s.options.Health.Settle {
 		return true
 	}
 	said := map[netip.AddrPort]bool{}
-	for id, a := range s.agents {
-		if id.Cluster == cluster {
-			said[a.hello.tunnelAddr()] = true
-		}
+	for _, a := range p.agents {
+		said[a.hello.tunnelAddr()] = true
 	}
-	for _, g := range s.machine.Gateways() {
-		if g.Cluster == cluster && !said[g.Addr] {
+	for _, g := range p.gateways {
+		if !said[g.Addr] {
 			return false
 		}
 	}
