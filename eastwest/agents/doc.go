@@ -13,7 +13,7 @@
 //	agent      Goodbye   before it ends on purpose: the gateway is leaving, not dead
 //
 // Who the agent is, its certificate says: the gateway of a cluster. No message names the cluster. One stream per cluster and
-// node counts, the newest.
+// node counts, the newest. Of one cluster health.MaxAgents are known: those that are gone make room for those that come.
 //
 // A Server holds what was said, and calls Observe when a verdict or a gateway changes. A Client keeps a stream to every hub.
 // Operations are what admins ask a Server.
