@@ -2,6 +2,8 @@ package dns
 
 import (
 	"context"
+	"net/netip"
+	"time"
 
 	"github.com/hansa-dev/hansa/dns/listen"
 )
@@ -25,3 +27,9 @@ var Lower = lower
 
 // Views returns the number of trees that are kept.
 func (r *Responder) Views() int { return r.views.kept() }
+
+// Limit returns what tells whether a response to an address is sent whole at a time.
+func Limit(o RateLimit, start time.Time) func(netip.Addr, time.Time) bool {
+	l := newLimiter(o, start)
+	return func(peer netip.Addr, now time.Time) bool { return l.take(peer, now) == send }
+}

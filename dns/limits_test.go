@@ -188,6 +188,30 @@ func TestRateLimit(t *testing.T) {
 }
 
 // TestRateLimitIsBounded floods the table with networks: it neither grows nor lets anybody through who is limited.
+// TestRateLimitOfThreads holds that a thread which has read the clock a little earlier than another opens no new account.
+func TestRateLimitOfThreads(t *testing.T) {
+	start := time.Unix(1_700_000_000, 0)
+	for _, rate := range []int{100, 10_000} {
+		take := dns.Limit(dns.RateLimit{PerSecond: rate}, start)
+		peer := netip.MustParseAddr("192.0.2.1")
+		sent := 0
+		at := start.Add(time.Minute)
+		for range 5 {
+			for range 2 * rate {
+				if take(peer, at) {
+					sent++
+				}
+			}
+			if take(peer, at.Add(-time.Millisecond)) {
+				sent++
+			}
+		}
+		if most := rate + 1; sent > most {
+			t.Errorf("at %d per second, %d were sent at one moment, want at most %d", rate, sent, most)
+		}
+	}
+}
+
 func TestRateLimitIsBounded(t *testing.T) {
 	r := responder(t, func(o *dns.Options) { o.RateLimit = dns.RateLimit{PerSecond: 1, Slip: -1, Networks: 64} })
 	message := pack(t, question("web.shop.svc."+apex, miekg.TypeA))

@@ -99,10 +99,13 @@ func (l *limiter) take(peer netip.Addr, now time.Time) verdict {
 	return send
 }
 
-// ahead returns by how many ticks the time in a slot is after at. It never is by more than the burst: what seems to be was
-// written before times went round.
+// skew is by how many ticks one thread may have read the clock before another one wrote a slot.
+const skew = uint64(time.Second / tick)
+
+// ahead returns by how many ticks the time in a slot is after at. It never is by more than the burst, beside what threads read
+// of the clock: what seems to be was written before times went round.
 func (l *limiter) ahead(value, at uint64) uint64 {
-	if ahead := (value - at) & timeMask; ahead <= l.burst {
+	if ahead := (value - at) & timeMask; ahead <= l.burst+skew {
 		return ahead
 	}
 	return 0
