@@ -27,7 +27,6 @@ type apiServer struct {
 
 	now   time.Time
 	fails func(verb string, object client.Object) error // nil: nothing does
-
 }
 
 func newAPIServer(t *testing.T, objects ...client.Object) *apiServer {

@@ -22,7 +22,7 @@ func TestRevokeClock(t *testing.T) {
 	h := newHub(t)
 	h.infos(t, "m1")
 	theirs := time.Now().Add(-25 * time.Hour).Truncate(time.Second)
-	h.host.client = interceptor.NewClient(h.host.client.(client.WithWatch), interceptor.Funcs{
+	h.client = interceptor.NewClient(h.client.(client.WithWatch), interceptor.Funcs{
 		Create: func(ctx context.Context, inner client.WithWatch, object client.Object, options ...client.CreateOption) error {
 			err := inner.Create(ctx, object, options...)
 			object.SetCreationTimestamp(metav1.NewTime(theirs))
@@ -35,7 +35,7 @@ func TestRevokeClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := &v1alpha1.RevocationList{}
-		if err := h.host.client.List(t.Context(), all); err != nil || len(all.Items) != 1 || !all.Items[0].Spec.Before.Time.Equal(theirs) {
+		if err := h.client.List(t.Context(), all); err != nil || len(all.Items) != 1 || !all.Items[0].Spec.Before.Time.Equal(theirs) {
 			t.Errorf("%v, %+v; want one before %s", err, all.Items, theirs)
 		}
 	}
