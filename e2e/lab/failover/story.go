@@ -232,7 +232,7 @@ func (s *Story) await(ctx context.Context) error {
 		last = err
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; look at: hansa trace %s/web --from m1", last, namespace)
+			return fmt.Errorf("%w; look at: hansa-lab --name=%s exec hub -- hansa --context=hub trace %s/web --from m1", last, s.Lab.Name(), namespace)
 		default:
 		}
 	}
