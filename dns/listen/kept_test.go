@@ -15,10 +15,9 @@ import (
 
 // keeper keeps sockets over the end of servers, as another process would.
 type keeper struct {
-	mu   sync.Mutex
-	udp  map[netip.AddrPort]*net.UDPConn
-	tcp  map[netip.AddrPort]*net.TCPListener
-	port int // of both
+	mu  sync.Mutex
+	udp map[netip.AddrPort]*net.UDPConn
+	tcp map[netip.AddrPort]*net.TCPListener
 }
 
 func newKeeper(t *testing.T) *keeper {
@@ -74,7 +73,7 @@ func (k *keeper) ListenPacket(_ string, addr netip.AddrPort) (net.PacketConn, er
 // TestKeptSockets holds that nobody is refused while one server has ended and the next is not there yet: what comes waits.
 func TestKeptSockets(t *testing.T) {
 	k := newKeeper(t)
-	free, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}) //nolint:gosec // G102: loopback
+	free, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}

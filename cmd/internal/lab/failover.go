@@ -3,7 +3,6 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -182,5 +181,5 @@ func (o *options) story(cmd *cobra.Command, f failoverFlags) (*failover.Story, e
 	if err != nil {
 		return nil, err
 	}
-	return &failover.Story{Lab: l, Bin: bin, Workload: node.Program("workload"), Out: io.Writer(o.streams.Out), AgentArgs: f.agentArgs}, nil
+	return &failover.Story{Lab: l, Bin: bin, Workload: node.Program("workload"), Out: o.streams.Out, AgentArgs: f.agentArgs}, nil
 }

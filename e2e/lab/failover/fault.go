@@ -36,7 +36,7 @@ func Faults() []Fault {
 		},
 		{
 			Name: "gateway", Means: "m2 serves; its gateway's worker is killed, and its parent starts another",
-			Prepare: scale("m1", 0), Strike: killWorker("m2"), Mend: scale("m1", 2), Lasts: lasts,
+			Prepare: scale(0), Strike: killWorker("m2"), Mend: scale(2), Lasts: lasts,
 		},
 		{
 			Name: "own gateway", Means: "the worker of m1's own gateway is killed, and its parent starts another",
@@ -44,37 +44,37 @@ func Faults() []Fault {
 		},
 		{
 			Name: "cluster", Means: "m2 serves; all of it is killed: API server, nodes, Pods, gateway",
-			Prepare: scale("m1", 0), Strike: killCluster("m2"), Mend: both(startCluster("m2"), scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: killCluster("m2"), Mend: both(startCluster("m2"), scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "link", Means: "m2 serves; the link between m1 and m2 is cut, both ways",
-			Prepare: scale("m1", 0), Strike: cut("m1", "m2", true), Mend: both(heal("m1", "m2"), scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: cut("m1", "m2", true), Mend: both(heal("m1", "m2"), scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "link there", Means: "m2 serves; what m1 sends to m2 is lost, and what m2 sends arrives",
-			Prepare: scale("m1", 0), Strike: cut("m1", "m2", false), Mend: both(heal("m1", "m2"), scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: cut("m1", "m2", false), Mend: both(heal("m1", "m2"), scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "link back", Means: "m2 serves; what m2 sends to m1 is lost, and what m1 sends arrives",
-			Prepare: scale("m1", 0), Strike: cut("m2", "m1", false), Mend: both(heal("m1", "m2"), scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: cut("m2", "m1", false), Mend: both(heal("m1", "m2"), scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "loss", Means: "m2 serves; 30 % of the packets between m1 and m2 are lost, both ways",
-			Prepare: scale("m1", 0), Strike: change("m1", "m2", network.Change{Loss: new(0.3)}),
-			Mend: both(change("m1", "m2", network.Change{Loss: new(0.0)}), scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: change(network.Change{Loss: new(0.3)}),
+			Mend: both(change(network.Change{Loss: new(0.0)}), scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "slow peer", Means: "m2 serves; the delay to it becomes 500 ms each way",
-			Prepare: scale("m1", 0), Strike: change("m1", "m2", network.Change{Delay: new("500ms")}),
-			Mend: both(change("m1", "m2", network.Change{Delay: new(oneWay)}), scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: change(network.Change{Delay: new("500ms")}),
+			Mend: both(change(network.Change{Delay: new(oneWay)}), scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "API server", Means: "m2 serves; its API server is killed",
-			Prepare: scale("m1", 0), Strike: kill("m2/apiserver"), Mend: both(start("m2/apiserver"), scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: kill("m2/apiserver"), Mend: both(start("m2/apiserver"), scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "hub", Means: "m2 serves; the hub program is killed",
-			Prepare: scale("m1", 0), Strike: killHub, Mend: both(startHub, scale("m1", 2)), Lasts: lasts,
+			Prepare: scale(0), Strike: killHub, Mend: both(startHub, scale(2)), Lasts: lasts,
 		},
 		{
 			Name: "hub and pods", Means: "the hub program is killed, and then both Pods of m1",
@@ -129,8 +129,9 @@ func ready(member string) act {
 	}
 }
 
-// scale changes how many Pods a member has, and waits until there are as many, and clients have heard of it.
-func scale(member string, replicas int) act {
+// scale changes how many Pods m1 has, and waits until there are as many, and clients have heard of it.
+func scale(replicas int) act {
+	const member = "m1"
 	return func(ctx context.Context, s *Story) error {
 		if _, err := s.run(ctx, "", "kubectl", "--context="+member, "--namespace="+namespace, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
 			return err
@@ -211,13 +212,14 @@ func heal(from, to string) act {
 	}
 }
 
-func change(from, to string, what network.Change) act {
+// change changes the links between m1 and m2, both ways.
+func change(what network.Change) act {
 	return func(ctx context.Context, s *Story) error {
 		client, err := s.Lab.Network()
 		if err != nil {
 			return err
 		}
-		what.Ends = ends(from, to, true)
+		what.Ends = ends("m1", "m2", true)
 		_, err = client.SetLinks(ctx, what)
 		return err
 	}
