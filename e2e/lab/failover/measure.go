@@ -258,6 +258,8 @@ func (o *Outcome) who() string {
 // after its fault.
 func Save(dir, table string, outcomes []Outcome) error {
 	var text strings.Builder
+	text.WriteString("# What clients noticed\n\nWritten by `hansa-lab failover --all --save docs/failover`; [failover.md](../failover.md) says what the columns mean. " +
+		"What became of each call stands in the file of JSON lines that has the name of the fault.\n\n")
 	text.WriteString("| fault | what was done | calls | failed | cut off | twice | worst | slow for | answered by |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, o := range outcomes {
 		fmt.Fprintf(&text, "| %s | %s | %d | %d | %d | %d | %.0f ms | %.1f s | %s |\n", o.Fault, o.Means, o.Sent, o.Failed, o.CutOff, o.Twice, o.WorstMS, o.SlowMS/1000, o.who())
