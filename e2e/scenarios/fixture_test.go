@@ -354,6 +354,7 @@ func (f *fixture) startHub(ctx context.Context, name string, limit time.Duration
 		"--kubefed-namespace=" + api.DefaultNamespace,
 		fmt.Sprintf("--metrics-addr=127.0.0.1:%d", metrics),
 		"--xds-addr=127.0.0.1:0",
+		"--enrol-addr=127.0.0.1:0",
 		fmt.Sprintf("--healthz-addr=127.0.0.1:%d", health),
 	}, flags...)
 	p, err := f.lab.StartProgram(ctx, program, command, nil)

@@ -144,7 +144,7 @@ func (w *world) hubProgram(n int) []string {
 	xds := strconv.Itoa(xdsPort + n)
 	return []string{
 		"run", fmt.Sprintf("hub-%d", n), "--in=" + lab.Hub, "--", w.bin("hansa"), "hub", "--context=hub", "--kubefed-namespace=kube-federation-system",
-		"--xds-addr=:" + xds, "--xds-advertise=" + hubName + ":" + strconv.Itoa(xdsPort), "--metrics-addr=0", "--healthz-addr=127.0.0.1:" + strconv.Itoa(healthPort+n),
+		"--xds-addr=:" + xds, "--xds-advertise=" + hubName + ":" + strconv.Itoa(xdsPort), "--enrol-addr=127.0.0.1:0", "--metrics-addr=0", "--healthz-addr=127.0.0.1:" + strconv.Itoa(healthPort+n),
 	}
 }
 

@@ -185,7 +185,7 @@ func (r *Rig) prepareHub() error {
 	r.health, r.profile = "http://"+addresses[0]+"/readyz", "http://"+addresses[1]+"/debug/pprof/"
 	r.args = []string{
 		"hub", "--kubeconfig=" + kubeconfig, "--kubefed-namespace=" + api.DefaultNamespace,
-		"--healthz-addr=" + addresses[0], "--pprof-addr=" + addresses[1], "--metrics-addr=" + addresses[2], "--xds-addr=127.0.0.1:0",
+		"--healthz-addr=" + addresses[0], "--pprof-addr=" + addresses[1], "--metrics-addr=" + addresses[2], "--xds-addr=127.0.0.1:0", "--enrol-addr=127.0.0.1:0",
 	}
 	r.args = append(r.args, r.more...)
 	return nil

@@ -152,6 +152,7 @@ func (t Tour) launchHub(ctx context.Context) (lab.Program, error) {
 		"--kubefed-namespace=" + api.DefaultNamespace,
 		fmt.Sprintf("--metrics-addr=127.0.0.1:%d", metrics),
 		"--xds-addr=127.0.0.1:0",
+		"--enrol-addr=127.0.0.1:0",
 		fmt.Sprintf("%s127.0.0.1:%d", healthFlag, health),
 	}, nil)
 }
